@@ -27,10 +27,13 @@ void cache_close(struct cache *cache);
 int cache_lookup(struct cache *cache, const struct store_history_query *query, struct arena *arena,
                  struct store_uchart **rows, size_t *count, struct error *err);
 
-/* Takes the store's reply to `query` (newest first). The history of that key now reaches from the oldest row given, or
- * from the beginning of time when fewer than query->limit came, up to the newest. */
+/* Takes the store's reply to `query` (earlier, newest first). The cache can vouch for that key's history from the oldest
+ * row given, or from the beginning of time when fewer than query->limit came, up to the start of the query; and, when
+ * `newest` (reply->newest, or query->end_us is INT64_MAX), for everything after it too, because whatever is judged from
+ * now on comes by cache_put. Without it a later look-up would miss rows that the store had beyond the start: the verdict
+ * would differ from its recomputation. What was held of the key already is kept where the two stretches meet. */
 int cache_fill(struct cache *cache, const struct store_history_query *query, const struct store_uchart *rows,
-               size_t count, struct error *err);
+               size_t count, bool newest, struct error *err);
 
 /* Adds or replaces one context's points after the store has taken them. Ignored when the key is not cached. */
 int cache_put(struct cache *cache, const struct store_uchart *uchart, struct error *err);

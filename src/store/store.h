@@ -1,9 +1,13 @@
 /* The store: T-charts, the outbox of completed contexts, U-charts and chart sets, behind one interface.
  *
  * Every call is asynchronous: it returns at once, and `done(arg, reply)` runs exactly once, on a thread of the store, with
- * a reply that the receiver owns and gives back with store_reply_free. What a call is given (texts, bytes, arrays) is
- * borrowed until `done` runs. Calls may come from any thread. Calls of one thread on the same context are carried out in
- * their order. All writes are idempotent: the same call again gives the same state.
+ * a reply that the receiver owns and gives back with store_reply_free. (Only when there is no memory for the call itself
+ * does `done` run before it returns, with ERR_NO_MEMORY.) No lock is held while `done` runs, but the calls behind it wait
+ * for it: it hands the reply on and returns. It may make further calls; it may not close the store.
+ * What a call is given (texts, bytes, arrays) is borrowed until `done` runs; a single key, query, completion, chunk or
+ * U-chart struct is copied, what it points to is not. Calls may come from any thread. Calls of one thread on the same
+ * context are carried out in their order. All writes are idempotent: the same call again gives the same state.
+ * At most STORE_QUEUE_MAX_CALLS reads and as many writes wait at a time: beyond that a call is answered ERR_UNAVAILABLE.
  *
  * The store is the truth about what must be judged (the announcement is only a hint): a context enters the outbox together
  * with its last chunk, and leaves it together with its U-chart or its dead mark, each in one atomic step.
@@ -24,7 +28,9 @@
 enum {
     STORE_CHUNK_MAX_BYTES = 8 * 1024 * 1024, /* of one T-chart blob */
     STORE_CHUNKS_MAX = 4096,                 /* of one context */
-    STORE_LIST_MAX = 10000                   /* rows of one reply: page with the cursor */
+    STORE_LIST_MAX = 10000,                  /* rows of one reply: page with the cursor */
+    STORE_BULK_MAX_ROWS = 100000,            /* rows of one fetch_history_bulk: ask for fewer keys at a time */
+    STORE_QUEUE_MAX_CALLS = 4096             /* reads, or writes, that wait for a thread of the store */
 };
 
 struct store;
@@ -50,7 +56,7 @@ struct store_completion {
     const char *recipe;
     const char *lot;
     int64_t end_us;       /* of the run: event time */
-    int64_t completed_us; /* wall clock when the store took it: ingest time */
+    int64_t completed_us; /* wall clock when it was completed: ingest time; 0: now */
     int32_t chunk_count;
     const char *announcement; /* the context as JSON (context.h) */
     enum store_state state;   /* in replies only */
@@ -94,9 +100,9 @@ struct store_list_query {
 };
 
 struct store_counts {
-    int64_t completed; /* contexts the store has been told are complete */
-    int64_t judged;
-    int64_t dead;
+    int64_t completed; /* contexts the store has been told are complete (and has not removed since) */
+    int64_t judged;    /* contexts that have a U-chart */
+    int64_t dead;      /* contexts that have a dead mark */
 };
 
 struct store_reply {
@@ -119,6 +125,8 @@ struct store_reply {
     struct store_counts counts;
     int64_t removed; /* expire: contexts and U-charts removed */
     bool degraded;   /* answered by a standby: verdicts made from it are of low quality */
+    bool newest;     /* fetch_history, earlier: no other context of the key ended after the start (cache_fill) */
+    bool shared;     /* the store's own, for want of memory: store_reply_free leaves it */
 };
 
 typedef void store_done(void *arg, struct store_reply *reply);
@@ -126,9 +134,9 @@ typedef void store_done(void *arg, struct store_reply *reply);
 void store_reply_free(struct store_reply *reply);
 
 struct store_options {
-    int64_t busy_timeout_ms;   /* how long a locked database is waited for; 0: 5,000 */
-    bool read_only;            /* never creates or changes anything */
-    int reader_threads;        /* 0: 2 */
+    int64_t busy_timeout_ms; /* how long a locked database is waited for; 0: 5,000 */
+    bool read_only;          /* never creates or changes anything; a write is answered ERR_INVALID */
+    int reader_threads;      /* 0: 2; at most 64 */
 };
 
 /* Opens "sqlite:PATH" (created when absent, unless read_only). ERR_INVALID: no such kind of store; ERR_IO, ERR_CORRUPT,
@@ -161,21 +169,23 @@ void store_fetch_tchart(struct store *store, const struct store_key *key, store_
  * oldest first. */
 void store_list_outbox(struct store *store, int64_t completed_before_us, size_t limit, store_done *done, void *arg);
 
-/* Marks a context as not judgeable, with the reason. Works for one the store has never seen too. */
+/* Marks a context as not judgeable, with the reason. Works for one the store has never seen too (when it is completed
+ * later, it enters the outbox all the same). A context that has a U-chart keeps it and gets no mark. */
 void store_mark_dead(struct store *store, const struct store_key *key, const char *reason, int64_t when_us,
                      store_done *done, void *arg);
 
 /* Completed contexts by event order. */
 void store_list_contexts(struct store *store, const struct store_list_query *query, store_done *done, void *arg);
 
-/* A completed (or dead) context by its id alone. */
+/* A completed (or dead) context by its id alone. ERR_NOT_FOUND. Of several with that id, the first by tool and chamber. */
 void store_find_context(struct store *store, const char *context_id, store_done *done, void *arg);
 
 void store_count(struct store *store, store_done *done, void *arg);
 
 /* --- U-charts --- */
 
-/* Writes (or replaces) a context's U-chart, and takes the context out of the outbox and out of the dead. */
+/* Writes (or replaces) a context's U-chart, and takes the context out of the outbox and out of the dead. Works for a
+ * context that was never completed too. */
 void store_put_uchart(struct store *store, const struct store_uchart *uchart, store_done *done, void *arg);
 
 /* As store_put_uchart for several U-charts, all or none. */
@@ -188,7 +198,7 @@ void store_fetch_uchart(struct store *store, const struct store_key *key, store_
 void store_fetch_history(struct store *store, const struct store_history_query *query, store_done *done, void *arg);
 
 /* Several stretches in one go (taking over chambers): reply->ucharts one after the other, reply->query_counts says how
- * many each has. */
+ * many each has. ERR_LIMIT when they are more than STORE_BULK_MAX_ROWS together. */
 void store_fetch_history_bulk(struct store *store, const struct store_history_query *queries, size_t count,
                               store_done *done, void *arg);
 
@@ -214,8 +224,10 @@ struct store_retention {
 #define STORE_TCHART_RETENTION_US (INT64_C(3) * 86400 * 1000000)
 #define STORE_UCHART_RETENTION_US (INT64_C(365) * 86400 * 1000000)
 
-/* Removes at most `limit` T-charts and `limit` U-charts that are older than `retention` at `now_us`. A context that still
- * waits in the outbox is never removed. Call again while reply->more. */
+/* Removes at most `limit` T-charts and `limit` U-charts (with what is known of their contexts) that are older than
+ * `retention` at `now_us`: by the end of the run, or by the time when it was completed (first seen, if it never was). A
+ * context that still waits in the outbox is never removed. One call may do less than `limit`, so as not to hold up
+ * others: call again while reply->more. */
 void store_expire(struct store *store, const struct store_retention *retention, int64_t now_us, size_t limit,
                   store_done *done, void *arg);
 
