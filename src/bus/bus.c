@@ -1,0 +1,504 @@
+#include "bus/bus.h"
+
+#include "base/log.h"
+
+#include <nats/nats.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+enum {
+    TIMEOUT_TICK_MS = 50,
+    CONNECT_TIMEOUT_MS = 2000,
+    PING_INTERVAL_MS = 5000, /* two lost pings: a dead connection is noticed after 10 s at most */
+    CLOSE_FLUSH_MS = 1000,
+    PENDING_MESSAGES_MAX = 1 << 20
+};
+
+struct pending_request {
+    uint64_t token;
+    int64_t deadline_ns;
+    bus_answer *answer;
+    void *arg;
+    UT_hash_handle hh;
+};
+
+struct bus_subscription {
+    struct bus *bus;
+    natsSubscription *native;
+    bus_handler *handler; /* NULL once unsubscribed */
+    void *arg;
+    struct bus_subscription *next;
+};
+
+struct bus {
+    uv_loop_t *loop;
+    struct mailbox *mailbox;
+    struct bus_events events;
+    natsConnection *connection;
+    bool connected;
+    bool closing;
+    char inbox[128]; /* prefix of the answers' subjects, with the dot */
+    struct bus_subscription *answers;
+    struct pending_request *pending; /* by token */
+    uint64_t next_token;
+    struct bus_subscription *subscriptions;
+    uv_timer_t timer; /* runs while something is pending */
+
+    pthread_mutex_t gate; /* orders NATS threads' posts against bus_close */
+    bool gate_closed;
+};
+
+/* A letter from a NATS thread: the message and whom it is for. */
+struct delivery {
+    struct bus_subscription *subscription;
+    natsMsg *message;
+};
+
+static int status_to_code(natsStatus status)
+{
+    switch (status) {
+    case NATS_OK:
+        return 0;
+    case NATS_TIMEOUT:
+        return ERR_TIMEOUT;
+    case NATS_NO_MEMORY:
+        return ERR_NO_MEMORY;
+    case NATS_INVALID_ARG:
+    case NATS_INVALID_SUBJECT:
+    case NATS_ADDRESS_MISSING:
+        return ERR_INVALID;
+    case NATS_MAX_PAYLOAD:
+        return ERR_LIMIT;
+    default:
+        return ERR_UNAVAILABLE;
+    }
+}
+
+static bool bus_post(struct bus *bus, mailbox_run *run, void *argument)
+{
+    pthread_mutex_lock(&bus->gate);
+    bool open = !bus->gate_closed;
+    if (open)
+        mailbox_post(bus->mailbox, run, bus, argument);
+    pthread_mutex_unlock(&bus->gate);
+    return open;
+}
+
+/* --- connection state --- */
+
+static void answer_pending(struct bus *bus, int code, const char *text)
+{
+    struct error error;
+    error_set(&error, code, "%s", text);
+    struct pending_request *request, *next;
+    struct pending_request *all = bus->pending;
+    bus->pending = NULL; /* an answer may start new requests: they are not among these */
+    HASH_ITER(hh, all, request, next)
+    {
+        HASH_DEL(all, request);
+        request->answer(request->arg, code, &error, NULL);
+        free(request);
+    }
+}
+
+static void run_connected(void *target, void *argument)
+{
+    (void)argument;
+    struct bus *bus = target;
+    if (bus->connected || bus->closing)
+        return;
+    bus->connected = true;
+    if (bus->events.connected)
+        bus->events.connected(bus->events.arg);
+}
+
+static void run_disconnected(void *target, void *argument)
+{
+    (void)argument;
+    struct bus *bus = target;
+    if (!bus->connected || bus->closing)
+        return;
+    bus->connected = false;
+    answer_pending(bus, ERR_UNAVAILABLE, "the connection to NATS was lost; it may or may not have been done");
+    if (bus->events.disconnected)
+        bus->events.disconnected(bus->events.arg);
+}
+
+static void on_connected(natsConnection *connection, void *closure)
+{
+    (void)connection;
+    bus_post(closure, run_connected, NULL);
+}
+
+static void on_disconnected(natsConnection *connection, void *closure)
+{
+    (void)connection;
+    bus_post(closure, run_disconnected, NULL);
+}
+
+static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status, void *closure)
+{
+    (void)subscription;
+    (void)closure;
+    const char *text = NULL;
+    natsConnection_GetLastError(connection, &text);
+    LOG_WARN("nats error", LOG_STR("status", natsStatus_GetText(status)), LOG_STR("text", text));
+}
+
+/* --- messages --- */
+
+static void run_delivery(void *target, void *argument)
+{
+    (void)target;
+    struct delivery *delivery = argument;
+    struct bus_subscription *subscription = delivery->subscription;
+    if (subscription->handler) {
+        natsMsg *native = delivery->message;
+        struct bus_message message = {.subject = natsMsg_GetSubject(native),
+                                      .reply = natsMsg_GetReply(native) ? natsMsg_GetReply(native) : "",
+                                      .data = natsMsg_GetData(native) ? natsMsg_GetData(native) : "",
+                                      .length = (size_t)natsMsg_GetDataLength(native),
+                                      .native = native};
+        subscription->handler(subscription->arg, &message);
+    }
+    natsMsg_Destroy(delivery->message);
+    free(delivery);
+}
+
+static void on_message(natsConnection *connection, natsSubscription *native, natsMsg *message, void *closure)
+{
+    (void)connection;
+    (void)native;
+    struct bus_subscription *subscription = closure;
+    struct delivery *delivery = malloc(sizeof *delivery);
+    if (delivery)
+        *delivery = (struct delivery){.subscription = subscription, .message = message};
+    if (delivery == NULL || !bus_post(subscription->bus, run_delivery, delivery)) {
+        /* Not delivered is not lost: JetStream delivers again, and a request times out. */
+        natsMsg_Destroy(message);
+        free(delivery);
+    }
+}
+
+static void answer_request(void *arg, const struct bus_message *message)
+{
+    struct bus *bus = arg;
+    uint64_t token = strtoull(message->subject + strlen(bus->inbox), NULL, 16);
+    struct pending_request *request;
+    HASH_FIND(hh, bus->pending, &token, sizeof token, request);
+    if (request == NULL)
+        return; /* answered after its time-out */
+    HASH_DEL(bus->pending, request);
+    struct error error = {0};
+    if (bus_message_status(message) == 503) {
+        error_set(&error, ERR_UNAVAILABLE, "nobody answers there (no responders)");
+        request->answer(request->arg, error.code, &error, NULL);
+    } else {
+        request->answer(request->arg, 0, &error, message);
+    }
+    free(request);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct bus *bus = timer->data;
+    int64_t now_ns = (int64_t)uv_hrtime();
+    struct pending_request *request, *next, *expired = NULL;
+    HASH_ITER(hh, bus->pending, request, next)
+    {
+        if (request->deadline_ns <= now_ns) {
+            HASH_DEL(bus->pending, request);
+            HASH_ADD(hh, expired, token, sizeof request->token, request);
+        }
+    }
+    struct error error;
+    error_set(&error, ERR_TIMEOUT, "no answer in time; it may or may not have been done");
+    HASH_ITER(hh, expired, request, next)
+    {
+        HASH_DEL(expired, request);
+        request->answer(request->arg, ERR_TIMEOUT, &error, NULL);
+        free(request);
+    }
+    if (bus->pending == NULL)
+        uv_timer_stop(timer);
+}
+
+/* --- opening and closing --- */
+
+static natsStatus set_options(natsOptions *native, const struct bus_options *options, struct bus *bus)
+{
+    natsStatus status = natsOptions_SetURL(native, options->url);
+    if (status == NATS_OK && strchr(options->url, ',')) {
+        /* Several servers: nats.c takes them as an array. */
+        char list[4096];
+        const char *servers[32];
+        int count = 0;
+        char *rest = list;
+        snprintf(list, sizeof list, "%s", options->url);
+        for (char *one; count < 32 && (one = strsep(&rest, ",")) != NULL;)
+            servers[count++] = one;
+        status = natsOptions_SetServers(native, servers, count);
+    }
+    if (status == NATS_OK)
+        status = natsOptions_SetName(native, options->name);
+    if (status == NATS_OK)
+        status = natsOptions_SetTimeout(native, CONNECT_TIMEOUT_MS);
+    if (status == NATS_OK)
+        status = natsOptions_SetPingInterval(native, PING_INTERVAL_MS);
+    if (status == NATS_OK)
+        status = natsOptions_SetMaxReconnect(native, -1);
+    if (status == NATS_OK)
+        status = natsOptions_SetReconnectWait(native, BUS_RECONNECT_WAIT_MS);
+    if (status == NATS_OK)
+        status = natsOptions_SetReconnectJitter(native, BUS_RECONNECT_WAIT_MS, BUS_RECONNECT_WAIT_MS);
+    if (status == NATS_OK)
+        status = natsOptions_SetMaxPendingMsgs(native, PENDING_MESSAGES_MAX);
+    if (status == NATS_OK)
+        status = natsOptions_SetSendAsap(native, false);
+    if (status == NATS_OK && !options->must_be_there)
+        status = natsOptions_SetRetryOnFailedConnect(native, true, on_connected, bus);
+    if (status == NATS_OK)
+        status = natsOptions_SetReconnectedCB(native, on_connected, bus);
+    if (status == NATS_OK)
+        status = natsOptions_SetDisconnectedCB(native, on_disconnected, bus);
+    if (status == NATS_OK)
+        status = natsOptions_SetErrorHandler(native, on_error, bus);
+    if (status == NATS_OK && options->credentials_file)
+        status = natsOptions_SetUserCredentialsFromFiles(native, options->credentials_file, NULL);
+    if (status == NATS_OK && (options->ca_file || options->certificate_file))
+        status = natsOptions_SetSecure(native, true);
+    if (status == NATS_OK && options->ca_file)
+        status = natsOptions_LoadCATrustedCertificates(native, options->ca_file);
+    if (status == NATS_OK && options->certificate_file)
+        status = natsOptions_LoadCertificatesChain(native, options->certificate_file, options->key_file);
+    return status;
+}
+
+static int connect_native(struct bus *bus, const struct bus_options *options, struct error *err)
+{
+    natsOptions *native = NULL;
+    natsStatus status = natsOptions_Create(&native);
+    if (status == NATS_OK)
+        status = set_options(native, options, bus);
+    if (status != NATS_OK) {
+        natsOptions_Destroy(native);
+        return error_set(err, ERR_INVALID, "NATS options: %s (%s); check the URL %s and the credential files",
+                         natsStatus_GetText(status), nats_GetLastError(NULL), options->url);
+    }
+    status = natsConnection_Connect(&bus->connection, native);
+    natsOptions_Destroy(native);
+    if (status == NATS_OK)
+        bus->connected = true;
+    else if (status != NATS_NOT_YET_CONNECTED)
+        return error_set(err, status_to_code(status),
+                         "cannot reach NATS at %s (%s); is the server running, and is the URL right? "
+                         "`chamberlain up` starts one",
+                         options->url, natsStatus_GetText(status));
+    return 0;
+}
+
+int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox *mailbox,
+             const struct bus_events *events, struct bus **out, struct error *err)
+{
+    struct bus *bus = calloc(1, sizeof *bus);
+    if (bus == NULL)
+        return error_set(err, ERR_NO_MEMORY, "no memory for a NATS connection");
+    bus->loop = loop;
+    bus->mailbox = mailbox;
+    if (events)
+        bus->events = *events;
+    pthread_mutex_init(&bus->gate, NULL);
+    int code = connect_native(bus, options, err);
+    if (code == 0) {
+        char inbox[BUS_SUBJECT_MAX_BYTES];
+        bus_new_inbox(bus, inbox);
+        snprintf(bus->inbox, sizeof bus->inbox, "%.100s.", inbox);
+        char all[sizeof bus->inbox + 1];
+        snprintf(all, sizeof all, "%s*", bus->inbox);
+        code = bus_subscribe(bus, all, answer_request, bus, &bus->answers, err);
+    }
+    if (code) {
+        natsConnection_Destroy(bus->connection);
+        pthread_mutex_destroy(&bus->gate);
+        free(bus);
+        return code;
+    }
+    uv_timer_init(loop, &bus->timer);
+    bus->timer.data = bus;
+    *out = bus;
+    if (bus->connected && bus->events.connected) {
+        bus->connected = false; /* tell it from the loop, like every later connection */
+        bus_post(bus, run_connected, NULL);
+    }
+    return 0;
+}
+
+static void free_when_timer_closed(uv_handle_t *handle)
+{
+    struct bus *bus = handle->data;
+    pthread_mutex_destroy(&bus->gate);
+    for (struct bus_subscription *next; bus->subscriptions; bus->subscriptions = next) {
+        next = bus->subscriptions->next;
+        free(bus->subscriptions);
+    }
+    free(bus);
+}
+
+void bus_close(struct bus *bus)
+{
+    bus->closing = true;
+    if (bus->connected)
+        natsConnection_FlushTimeout(bus->connection, CLOSE_FLUSH_MS);
+    pthread_mutex_lock(&bus->gate);
+    bus->gate_closed = true;
+    pthread_mutex_unlock(&bus->gate);
+    mailbox_drain(bus->mailbox); /* no letter may refer to this bus after it is gone */
+    answer_pending(bus, ERR_CLOSED, "the NATS connection is being closed");
+    mailbox_drain(bus->mailbox); /* what those answers may have asked for is refused here */
+    for (struct bus_subscription *one = bus->subscriptions; one; one = one->next) {
+        one->handler = NULL;
+        natsSubscription_Destroy(one->native);
+    }
+    natsConnection_Close(bus->connection);
+    natsConnection_Destroy(bus->connection);
+    uv_close((uv_handle_t *)&bus->timer, free_when_timer_closed);
+}
+
+bool bus_is_connected(const struct bus *bus)
+{
+    return bus->connected;
+}
+
+uv_loop_t *bus_loop(struct bus *bus)
+{
+    return bus->loop;
+}
+
+/* --- sending and receiving --- */
+
+const char *bus_message_header(const struct bus_message *message, const char *key)
+{
+    const char *value = NULL;
+    return natsMsgHeader_Get(message->native, key, &value) == NATS_OK ? value : NULL;
+}
+
+int bus_message_status(const struct bus_message *message)
+{
+    if (message->length > 0)
+        return 0;
+    const char *status = bus_message_header(message, "Status");
+    return status ? atoi(status) : 0;
+}
+
+int bus_publish_with_reply(struct bus *bus, const char *subject, const char *reply, const void *data, size_t length,
+                           struct error *err)
+{
+    if (!bus->connected)
+        return error_set(err, ERR_UNAVAILABLE, "not connected to NATS");
+    natsStatus status = reply && *reply
+                            ? natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length)
+                            : natsConnection_Publish(bus->connection, subject, data, (int)length);
+    if (status != NATS_OK)
+        return error_set(err, status_to_code(status), "publish on %s: %s", subject, natsStatus_GetText(status));
+    return 0;
+}
+
+int bus_publish(struct bus *bus, const char *subject, const void *data, size_t length, struct error *err)
+{
+    return bus_publish_with_reply(bus, subject, NULL, data, length, err);
+}
+
+/* Failures of sending are answered like failures of the far end: later, from the loop. */
+static void run_refusal(void *target, void *argument)
+{
+    struct bus *bus = target;
+    struct pending_request *request = argument;
+    struct error error;
+    if (bus->closing)
+        error_set(&error, ERR_CLOSED, "the NATS connection is being closed");
+    else
+        error_set(&error, ERR_UNAVAILABLE, "not connected to NATS");
+    request->answer(request->arg, error.code, &error, NULL);
+    free(request);
+}
+
+static natsStatus send_request(struct bus *bus, const char *subject, const char *reply,
+                               const struct bus_header *headers, size_t header_count, const void *data,
+                               size_t length)
+{
+    if (header_count == 0)
+        return natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length);
+    natsMsg *message = NULL;
+    natsStatus status = natsMsg_Create(&message, subject, reply, data, (int)length);
+    for (size_t i = 0; status == NATS_OK && i < header_count; i++)
+        status = natsMsgHeader_Set(message, headers[i].key, headers[i].value);
+    if (status == NATS_OK)
+        status = natsConnection_PublishMsg(bus->connection, message);
+    natsMsg_Destroy(message);
+    return status;
+}
+
+void bus_request(struct bus *bus, const char *subject, const struct bus_header *headers, size_t header_count,
+                 const void *data, size_t length, int64_t timeout_ms, bus_answer *answer, void *arg)
+{
+    struct pending_request *request;
+    while ((request = calloc(1, sizeof *request)) == NULL)
+        uv_sleep(1);
+    if (timeout_ms <= 0)
+        timeout_ms = BUS_DEFAULT_TIMEOUT_MS;
+    *request = (struct pending_request){.token = ++bus->next_token,
+                                        .deadline_ns = (int64_t)uv_hrtime() + timeout_ms * 1000000,
+                                        .answer = answer,
+                                        .arg = arg};
+    char reply[sizeof bus->inbox + 20];
+    snprintf(reply, sizeof reply, "%s%llx", bus->inbox, (unsigned long long)request->token);
+    if (!bus->connected ||
+        send_request(bus, subject, reply, headers, header_count, data, length) != NATS_OK) {
+        mailbox_post(bus->mailbox, run_refusal, bus, request);
+        return;
+    }
+    HASH_ADD(hh, bus->pending, token, sizeof request->token, request);
+    if (!uv_is_active((uv_handle_t *)&bus->timer))
+        uv_timer_start(&bus->timer, on_timer, TIMEOUT_TICK_MS, TIMEOUT_TICK_MS);
+}
+
+int bus_subscribe(struct bus *bus, const char *subject, bus_handler *handler, void *arg,
+                  struct bus_subscription **out, struct error *err)
+{
+    struct bus_subscription *subscription = calloc(1, sizeof *subscription);
+    if (subscription == NULL)
+        return error_set(err, ERR_NO_MEMORY, "no memory for a subscription");
+    *subscription = (struct bus_subscription){.bus = bus, .handler = handler, .arg = arg};
+    natsStatus status =
+        natsConnection_Subscribe(&subscription->native, bus->connection, subject, on_message, subscription);
+    if (status == NATS_OK)
+        natsSubscription_SetPendingLimits(subscription->native, -1, -1);
+    if (status != NATS_OK) {
+        free(subscription);
+        return error_set(err, status_to_code(status), "subscribe to %s: %s", subject, natsStatus_GetText(status));
+    }
+    subscription->next = bus->subscriptions;
+    bus->subscriptions = subscription;
+    *out = subscription;
+    return 0;
+}
+
+void bus_unsubscribe(struct bus_subscription *subscription)
+{
+    /* Letters may be under way that name it: it stays in the bus's list, deaf, and is freed with the bus. */
+    subscription->handler = NULL;
+    natsSubscription_Unsubscribe(subscription->native);
+}
+
+void bus_new_inbox(struct bus *bus, char inbox[static BUS_SUBJECT_MAX_BYTES])
+{
+    (void)bus;
+    natsInbox *native = NULL;
+    while (natsInbox_Create(&native) != NATS_OK)
+        uv_sleep(1);
+    snprintf(inbox, BUS_SUBJECT_MAX_BYTES, "%s", native);
+    natsInbox_Destroy(native);
+}
