@@ -1,0 +1,146 @@
+/* Values as XOR with the previous one, after Pelkonen et al., "Gorilla: A Fast, Scalable, In-Memory Time
+ * Series Database", VLDB 2015, section 4.1.2. A bit stream:
+ *
+ *     first value   64 bits
+ *     then each     0                                       same as the previous value
+ *                   10 block                                XOR within the last window
+ *                   11 leading:5 (size-1):6 block:size      XOR in a new window of `size` bits after
+ * `leading` zeros
+ */
+#include "mebo/column.h"
+#include "mebo/wire.h"
+
+enum {
+    GORILLA_READ_BYTES = 24, /* one element may touch this many bytes from its first bit on */
+    GORILLA_HEADER_BITS = 13
+};
+
+struct gorilla_reader {
+    size_t at;         /* bit position */
+    uint64_t previous; /* bits of the last value */
+    unsigned size;     /* of the window, 0 before the first */
+    unsigned trailing; /* zeros right of the window */
+    uint32_t done;     /* values written */
+};
+
+/* Decodes elements that begin at or before bit `last` of `base`, up to `count` values in all.
+ * GORILLA_READ_BYTES must be readable there. False on an element that no writer makes (its bit is r->at). */
+static bool decode_run(struct gorilla_reader *r, const unsigned char *base, size_t last, uint32_t count,
+                       double *values)
+{
+    struct gorilla_reader s = *r; /* in registers, whatever `values` may alias */
+    bool sound = true;
+    while (s.done < count && s.at <= last) {
+        uint64_t word = wire_peek_bits(base, s.at);
+        if (!(word >> 63)) {
+            /* A run of equal values is a run of zero bits: take all that this word shows. */
+            unsigned run = word ? (unsigned)__builtin_clzll(word) : 56;
+            run = run < 56 ? run : 56;
+            run = run < count - s.done ? run : count - s.done;
+            size_t left = last - s.at + 1;
+            run = run < left ? run : (unsigned)left;
+            double same = wire_double_of(s.previous);
+            for (unsigned k = 0; k < run; k++)
+                values[s.done + k] = same;
+            s.done += run;
+            s.at += run;
+            continue;
+        }
+        size_t block_at = s.at + 2;
+        if (WIRE_UNLIKELY(word >> 62 == 3)) {
+            unsigned leading = (unsigned)(word >> 57) & 31;
+            s.size = ((unsigned)(word >> 51) & 63) + 1;
+            if (leading + s.size > 64) {
+                sound = false;
+                break;
+            }
+            s.trailing = 64 - leading - s.size;
+            block_at = s.at + GORILLA_HEADER_BITS;
+        } else if (WIRE_UNLIKELY(s.size == 0)) {
+            sound = false;
+            break;
+        }
+        s.previous ^= wire_get_bits(base, block_at, s.size) << s.trailing;
+        values[s.done++] = wire_double_of(s.previous);
+        s.at = block_at + s.size;
+    }
+    *r = s;
+    return sound;
+}
+
+int mebo_gorilla_decode(const unsigned char *p, size_t length, uint32_t count, double *values,
+                        struct error *err)
+{
+    if (length < 8)
+        return error_set(err, ERR_CORRUPT, "byte 0: the first value is cut, the column has %zu bytes",
+                         length);
+    struct gorilla_reader r = {.at = 64, .previous = wire_load64(p, true), .done = 1};
+    values[0] = wire_double_of(r.previous);
+    bool sound = true;
+    if (length >= GORILLA_READ_BYTES)
+        sound = decode_run(&r, p, (length - GORILLA_READ_BYTES) * 8, count, values);
+    if (sound && r.done < count) {
+        /* The last elements are read from a copy with room behind it, so that whole words can be loaded. */
+        unsigned char tail[2 * GORILLA_READ_BYTES + 8] = {0};
+        size_t from = r.at / 8;
+        from = from < length ? from : length;
+        size_t kept = length - from;
+        memcpy(tail, p + from, kept);
+        r.at -= from * 8;
+        if (kept > 0 && r.at < kept * 8)
+            sound = decode_run(&r, tail, kept * 8 - 1, count, values);
+        r.at += from * 8;
+    }
+    if (!sound)
+        return error_set(err, ERR_CORRUPT, "bit %zu: point %u: %s", r.at, r.done,
+                         r.size == 0 ? "reuse of a window before there is one" : "window wider than 64 bits");
+    if (r.done < count || r.at > length * 8)
+        return error_set(err, ERR_CORRUPT, "bit %zu: point %u is cut by the column's end (%zu bytes)", r.at,
+                         r.done, length);
+    if ((r.at + 7) / 8 != length)
+        return error_set(err, ERR_CORRUPT, "byte %zu: %zu bytes are left after the last of %u points",
+                         (r.at + 7) / 8, length - (r.at + 7) / 8, count);
+    return 0;
+}
+
+unsigned char *mebo_gorilla_encode(unsigned char *out, const double *values, uint32_t count)
+{
+    struct wire_bit_writer w = {.p = out};
+    uint64_t previous = wire_bits_of(values[0]);
+    wire_put_long(&w, previous, 64);
+    unsigned window_leading = 65, window_trailing = 0,
+             window_size = 0; /* 65: nothing fits before the first window */
+    for (uint32_t i = 1; i < count; i++) {
+        uint64_t bits = wire_bits_of(values[i]);
+        uint64_t x = bits ^ previous;
+        previous = bits;
+        if (x == 0) {
+            wire_put_bits(&w, 0, 1);
+            continue;
+        }
+        unsigned leading = (unsigned)__builtin_clzll(x);
+        unsigned trailing = (unsigned)__builtin_ctzll(x);
+        if (WIRE_UNLIKELY(leading > 31)) {
+            /* Five bits hold 31. The format's writer takes the excess off the trailing zeros as well. */
+            unsigned excess = leading - 31;
+            leading = 31;
+            trailing = trailing > excess ? trailing - excess : 0;
+        }
+        if (WIRE_LIKELY(leading >= window_leading && trailing >= window_trailing)) {
+            uint64_t block = x >> window_trailing;
+            if (WIRE_LIKELY(window_size <= 54)) {
+                wire_put_bits(&w, (uint64_t)2 << window_size | block, window_size + 2);
+            } else {
+                wire_put_bits(&w, 2, 2);
+                wire_put_long(&w, block, window_size);
+            }
+            continue;
+        }
+        window_leading = leading;
+        window_trailing = trailing;
+        window_size = 64 - leading - trailing;
+        wire_put_bits(&w, (uint64_t)3 << 11 | leading << 6 | (window_size - 1), GORILLA_HEADER_BITS);
+        wire_put_long(&w, x >> trailing, window_size);
+    }
+    return wire_end_bits(&w);
+}
