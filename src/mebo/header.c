@@ -138,6 +138,10 @@ static int check_offsets(const struct mebo_header *h, size_t length, struct erro
         return error_set(err, ERR_CORRUPT,
                          "offset 16: index, timestamp, value and tag offsets %u, %u, %u, %u are not in order",
                          h->index_offset, h->times_offset, h->values_offset, h->tags_offset);
+    if (h->has_tags && h->tags_offset == length)
+        return error_set(err, ERR_CORRUPT,
+                         "offset 28: the tag payload offset %u is the blob's end; the tags are cut",
+                         h->tags_offset);
     if (!h->has_tags && h->tags_offset != length)
         return error_set(
             err, ERR_CORRUPT,
