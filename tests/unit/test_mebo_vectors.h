@@ -159,9 +159,9 @@ static int vectors_teardown(void **state)
 }
 
 /* Writes `series` with `options`; fails the test where that fails. */
-static struct mebo_bytes series_encode(struct arena *arena, const struct mebo_options *options,
-                                       int64_t start_time_us, const struct mebo_series *series,
-                                       uint32_t count)
+static inline struct mebo_bytes series_encode(struct arena *arena, const struct mebo_options *options,
+                                              int64_t start_time_us, const struct mebo_series *series,
+                                              uint32_t count)
 {
     struct mebo_encoder encoder;
     struct mebo_bytes blob;
