@@ -1,0 +1,41 @@
+/* A defender: the worker process. Wires bus, store, cache, charts and pipeline together, keeps the streams and the consumer
+ * in being, and ends gracefully. */
+#ifndef CHAMBERLAIN_DEFENDER_DEFENDER_H
+#define CHAMBERLAIN_DEFENDER_DEFENDER_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    DEFENDER_ACK_WAIT_MS = 30 * 1000,
+    DEFENDER_DRAIN_MS = 25 * 1000, /* a graceful stop takes this long at most */
+    DEFENDER_CHARTS_POLL_MS = 5 * 1000,
+    DEFENDER_EXPIRE_INTERVAL_MS = 10 * 60 * 1000
+};
+
+/* Defaults stand beside the fields; 0 and NULL choose them. */
+struct defender_options {
+    const char *id;        /* "defender-0" */
+    const char *version;   /* of the software, shown in status: CHAMBERLAIN_VERSION */
+    const char *nats_url;  /* required */
+    const char *store_url; /* required */
+    const char *cell;      /* "" */
+    const char *credentials_file, *ca_file, *certificate_file, *key_file; /* none */
+    int max_in_flight;
+    int compute_threads; /* the number of cores */
+    int replicas;        /* of streams: 1 */
+    int64_t cache_bytes;
+    int64_t ack_wait_ms;
+    int64_t sweep_age_ms, sweep_interval_ms;
+    int64_t missing_delay_ms;
+    int64_t tchart_retention_us, uchart_retention_us; /* 3 days, 1 year */
+    bool retain_by_event;                             /* by the run's end instead of when the store took it */
+};
+
+/* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still in flight after
+ * DEFENDER_DRAIN_MS (it is not lost: the stream delivers it again); otherwise what was fatal, with how to mend it. */
+int defender_run(const struct defender_options *options, struct error *err);
+
+#endif

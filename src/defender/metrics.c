@@ -1,0 +1,51 @@
+#include "defender/metrics.h"
+
+#include <stddef.h>
+
+static const char *const step_names[STEP_COUNT] = {"fetch", "history", "decode", "calculate", "evaluate",
+                                                   "alarm", "store",   "cache",  "total"};
+
+const char *metrics_step_name(enum metrics_step step)
+{
+    return step_names[step];
+}
+
+static void add_histogram(struct strbuf *json, const char *name, const struct histogram *histogram)
+{
+    static const struct {
+        const char *name;
+        double fraction;
+    } quantiles[] = {{"p50_ms", 0.5}, {"p95_ms", 0.95}, {"p99_ms", 0.99}, {"p999_ms", 0.999}};
+    strbuf_printf(json, "\"%s\":{\"count\":%llu", name, (unsigned long long)histogram->count);
+    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++)
+        strbuf_printf(json, ",\"%s\":%.4f", quantiles[i].name,
+                      (double)histogram_quantile_ns(histogram, quantiles[i].fraction) / 1e6);
+    strbuf_printf(json, ",\"max_ms\":%.4f}", (double)histogram->max_ns / 1e6);
+}
+
+void metrics_format(const struct metrics *metrics, struct strbuf *json)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } counts[] = {
+        {"received", metrics->received}, {"redelivered", metrics->redelivered},
+        {"judged", metrics->judged},     {"repeated", metrics->repeated},
+        {"rejudged", metrics->rejudged}, {"dead", metrics->dead},
+        {"retried", metrics->retried},   {"alarms", metrics->alarms},
+        {"swept", metrics->swept},       {"first_received_us", metrics->first_received_us},
+        {"last_acknowledged_us", metrics->last_acknowledged_us},
+    };
+    strbuf_add(json, "\"counts\":{");
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        strbuf_printf(json, "%s\"%s\":%lld", i ? "," : "", counts[i].name, (long long)counts[i].value);
+    strbuf_add(json, "},\"steps\":{");
+    for (int i = 0; i < STEP_COUNT; i++) {
+        add_histogram(json, step_names[i], &metrics->steps[i]);
+        strbuf_add_char(json, ',');
+    }
+    add_histogram(json, "cache_hit", &metrics->cache_hit);
+    strbuf_add_char(json, ',');
+    add_histogram(json, "cache_miss", &metrics->cache_miss);
+    strbuf_add_char(json, '}');
+}

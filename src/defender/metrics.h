@@ -1,0 +1,44 @@
+/* What a defender counts and times. Belongs to the loop's thread. */
+#ifndef CHAMBERLAIN_DEFENDER_METRICS_H
+#define CHAMBERLAIN_DEFENDER_METRICS_H
+
+#include "base/histogram.h"
+#include "base/strbuf.h"
+
+#include <stdint.h>
+
+/* The steps of one context, in their order; the last is the whole: from receipt to acknowledgement. */
+enum metrics_step {
+    STEP_FETCH,     /* the T-chart, from the store */
+    STEP_HISTORY,   /* the U-chart history, from the cache or the store */
+    STEP_DECODE,    /* Mebo */
+    STEP_CALCULATE, /* indicators */
+    STEP_EVALUATE,  /* limits and rules */
+    STEP_ALARM,     /* published and acknowledged */
+    STEP_STORE,     /* the U-chart, written */
+    STEP_CACHE,     /* updated */
+    STEP_TOTAL,
+    STEP_COUNT
+};
+
+struct metrics {
+    struct histogram steps[STEP_COUNT];
+    struct histogram cache_hit, cache_miss; /* history look-ups apart */
+    int64_t received;                       /* messages, redeliveries left out */
+    int64_t redelivered;
+    int64_t judged;   /* contexts whose U-chart was written */
+    int64_t repeated; /* announced again, judged already, nothing to do */
+    int64_t rejudged; /* judged again because an earlier context came late */
+    int64_t dead;     /* dead-lettered */
+    int64_t retried;  /* attempts put off: store away, or T-chart not there yet */
+    int64_t alarms;   /* published */
+    int64_t swept;    /* announced again from the outbox */
+    int64_t first_received_us, last_acknowledged_us; /* wall clock: throughput */
+};
+
+const char *metrics_step_name(enum metrics_step step);
+
+/* The counts and the percentiles of each step, as the members of a JSON object (without the braces). */
+void metrics_format(const struct metrics *metrics, struct strbuf *json);
+
+#endif
