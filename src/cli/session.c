@@ -1,0 +1,259 @@
+#include "cli/session.h"
+
+#include "bus/jetstream.h"
+#include "bus/names.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DEFAULT_DIR "chamberlain-data"
+
+enum { PAGE_ROWS = 500 };
+
+static int locate_by_dir(struct session *session, const char *dir, struct error *err)
+{
+    char path[SESSION_PATH_BYTES + 32];
+    snprintf(session->dir, sizeof session->dir, "%s", dir);
+    snprintf(path, sizeof path, "%s/cluster.json", dir);
+    json_error_t parse;
+    json_t *cluster = json_load_file(path, 0, &parse);
+    if (cluster == NULL)
+        return error_set(err, ERR_NOT_FOUND,
+                         "no cluster in %s (%s); start one with `chamberlain up --dir %s`, or set CHAMBERLAIN_NATS and "
+                         "CHAMBERLAIN_STORE",
+                         dir, parse.text, dir);
+    const char *nats = json_string_value(json_object_get(cluster, "nats"));
+    const char *store = json_string_value(json_object_get(cluster, "store"));
+    const char *cell = json_string_value(json_object_get(cluster, "cell"));
+    if (nats && store) {
+        snprintf(session->nats_url, sizeof session->nats_url, "%s", nats);
+        snprintf(session->store_url, sizeof session->store_url, "%s", store);
+        snprintf(session->cell, sizeof session->cell, "%s", cell ? cell : "");
+    }
+    json_decref(cluster);
+    return nats && store ? 0
+                         : error_set(err, ERR_CORRUPT, "%s names no NATS or store; start the cluster again: "
+                                                       "`chamberlain up --dir %s` writes it",
+                                     path, dir);
+}
+
+static int locate(struct session *session, const char *dir, struct error *err)
+{
+    const char *nats = getenv("CHAMBERLAIN_NATS");
+    const char *store = getenv("CHAMBERLAIN_STORE");
+    const char *cell = getenv("CHAMBERLAIN_CELL");
+    if (dir)
+        return locate_by_dir(session, dir, err);
+    if (nats == NULL && store == NULL)
+        return locate_by_dir(session, DEFAULT_DIR, err);
+    if (nats == NULL || store == NULL)
+        return error_set(err, ERR_INVALID, "%s is set, but not %s; set both, or give --dir", nats ? "CHAMBERLAIN_NATS"
+                                                                                                  : "CHAMBERLAIN_STORE",
+                         nats ? "CHAMBERLAIN_STORE" : "CHAMBERLAIN_NATS");
+    snprintf(session->nats_url, sizeof session->nats_url, "%s", nats);
+    snprintf(session->store_url, sizeof session->store_url, "%s", store);
+    snprintf(session->cell, sizeof session->cell, "%s", cell ? cell : "");
+    return 0;
+}
+
+int session_open(struct session *session, const char *dir, int needs, struct error *err)
+{
+    *session = (struct session){0};
+    int code = locate(session, dir, err);
+    if (code)
+        return code;
+    uv_loop_init(&session->loop);
+    code = mailbox_open(&session->loop, &session->mailbox, err);
+    session->wait = store_wait_new();
+    if (code == 0 && session->wait == NULL)
+        code = error_set(err, ERR_NO_MEMORY, "no memory");
+    if (code == 0 && (needs & SESSION_STORE))
+        code = store_open(session->store_url, NULL, &session->store, err);
+    struct bus_options options = {.url = session->nats_url,
+                                  .name = "chamberlain-cli",
+                                  .credentials_file = getenv("CHAMBERLAIN_NATS_CREDENTIALS"),
+                                  .ca_file = getenv("CHAMBERLAIN_NATS_CA"),
+                                  .certificate_file = getenv("CHAMBERLAIN_NATS_CERTIFICATE"),
+                                  .key_file = getenv("CHAMBERLAIN_NATS_KEY"),
+                                  .must_be_there = true};
+    if (code == 0 && (needs & SESSION_NATS))
+        code = bus_open(&options, &session->loop, session->mailbox, NULL, &session->bus, err);
+    if (code == 0 && session->bus) /* the bus tells of its connection from the loop */
+        uv_run(&session->loop, UV_RUN_NOWAIT);
+    if (code)
+        session_close(session);
+    return code;
+}
+
+void session_close(struct session *session)
+{
+    if (session->bus)
+        bus_close(session->bus);
+    if (session->store)
+        store_close(session->store);
+    if (session->wait)
+        store_wait_free(session->wait);
+    if (session->mailbox)
+        mailbox_close(session->mailbox);
+    uv_run(&session->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&session->loop);
+    session->bus = NULL;
+    session->store = NULL;
+    session->wait = NULL;
+    session->mailbox = NULL;
+}
+
+/* --- NATS --- */
+
+struct answer {
+    bool done;
+    int code;
+    struct error error;
+    json_t *response;
+};
+
+static void on_call_answer(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+{
+    (void)api_error;
+    struct answer *answer = arg;
+    answer->code = code;
+    answer->error = *error;
+    answer->response = response ? json_deep_copy(response) : NULL;
+    answer->done = true;
+}
+
+static void on_ask_answer(void *arg, int code, const struct error *error, const struct bus_message *message)
+{
+    struct answer *answer = arg;
+    answer->code = code;
+    answer->error = *error;
+    if (code == 0) {
+        json_error_t parse;
+        answer->response = json_loadb(message->data, message->length, 0, &parse);
+        if (answer->response == NULL)
+            answer->code = error_set(&answer->error, ERR_CORRUPT, "the answer is not JSON: %s", parse.text);
+    }
+    answer->done = true;
+}
+
+static void on_time_over(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+static void ignore_close(uv_handle_t *handle)
+{
+    *(bool *)handle->data = true;
+}
+
+bool session_run_until(struct session *session, const bool *done, int64_t timeout_ms)
+{
+    uv_timer_t timer;
+    bool over = false;
+    uv_timer_init(&session->loop, &timer);
+    timer.data = &over;
+    uv_timer_start(&timer, on_time_over, (uint64_t)timeout_ms, 0);
+    while (!*done && !over)
+        uv_run(&session->loop, UV_RUN_ONCE);
+    bool in_time = *done;
+    bool closed = false;
+    timer.data = &closed;
+    uv_close((uv_handle_t *)&timer, ignore_close);
+    while (!closed)
+        uv_run(&session->loop, UV_RUN_NOWAIT);
+    return in_time;
+}
+
+static json_t *wait_for_answer(struct session *session, struct answer *answer, struct error *err)
+{
+    /* The bus answers by itself after its time-out: this loop always ends. */
+    while (!answer->done)
+        uv_run(&session->loop, UV_RUN_ONCE);
+    if (answer->code && err)
+        *err = answer->error;
+    return answer->response;
+}
+
+json_t *session_call(struct session *session, const char *call, const json_t *body, struct error *err)
+{
+    struct answer answer = {0};
+    jetstream_call(session->bus, call, body, SESSION_DEFAULT_TIMEOUT_MS, on_call_answer, &answer);
+    return wait_for_answer(session, &answer, err);
+}
+
+json_t *session_ask(struct session *session, const char *subject, const char *question, int64_t timeout_ms,
+                    struct error *err)
+{
+    struct answer answer = {0};
+    bus_request(session->bus, subject, NULL, 0, question, strlen(question), timeout_ms, on_ask_answer, &answer);
+    return wait_for_answer(session, &answer, err);
+}
+
+int session_waiting_messages(struct session *session, int64_t *count, struct error *err)
+{
+    char stream[NAMES_BYTES], call[NAMES_BYTES + 16];
+    snprintf(call, sizeof call, "STREAM.INFO.%s", names_stream(session->cell, STREAM_NOTIFICATIONS, stream));
+    struct error own;
+    json_t *info = session_call(session, call, NULL, &own);
+    if (info == NULL) {
+        if (err)
+            *err = own;
+        return own.code;
+    }
+    *count = json_integer_value(json_object_get(json_object_get(info, "state"), "messages"));
+    json_decref(info);
+    return 0;
+}
+
+json_t *session_defenders(struct session *session, struct error *err)
+{
+    char subject[NAMES_BYTES];
+    struct error own = {0};
+    json_t *all = json_array();
+    json_t *one = session_ask(session, names_subject(session->cell, "cluster.ask.defender-0", subject), "status", 2000,
+                              &own);
+    if (one)
+        json_array_append_new(all, one);
+    else if (err)
+        *err = own;
+    return all;
+}
+
+/* --- store --- */
+
+struct store_reply *session_reply(struct session *session)
+{
+    return store_wait_reply(session->wait);
+}
+
+int session_each_context(struct session *session, const struct store_list_query *given, session_visit *visit, void *arg,
+                         struct error *err)
+{
+    struct store_list_query query = *given;
+    query.limit = PAGE_ROWS;
+    char after[CONTEXT_NAME_MAX_BYTES + 1];
+    for (bool more = true; more;) {
+        store_list_contexts(session->store, &query, store_wait_done, session->wait);
+        struct store_reply *reply = session_reply(session);
+        int code = reply->code;
+        if (code && err)
+            *err = reply->error;
+        for (size_t i = 0; code == 0 && i < reply->completion_count; i++)
+            code = visit(arg, &reply->completions[i]);
+        more = code == 0 && reply->more && reply->completion_count > 0;
+        if (more) {
+            const struct store_completion *last = &reply->completions[reply->completion_count - 1];
+            snprintf(after, sizeof after, "%s", last->key.context_id);
+            query.after_context_id = after;
+            query.after_end_us = last->end_us;
+        }
+        store_reply_free(reply);
+        if (code)
+            return code;
+    }
+    return 0;
+}
