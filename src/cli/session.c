@@ -2,6 +2,7 @@
 
 #include "bus/jetstream.h"
 #include "bus/names.h"
+#include "chart/context.h"
 
 #include <errno.h>
 #include <limits.h>
