@@ -12,7 +12,9 @@
 
 enum {
     GORILLA_READ_BYTES = 24, /* one element may touch this many bytes from its first bit on */
-    GORILLA_HEADER_BITS = 13
+    GORILLA_HEADER_BITS = 13,
+    GORILLA_RUN_BITS = 56, /* equal values taken at once */
+    GORILLA_ONE_WORD = 55  /* largest window that one load shows together with its '10' */
 };
 
 struct gorilla_reader {
@@ -28,43 +30,55 @@ struct gorilla_reader {
 static bool decode_run(struct gorilla_reader *r, const unsigned char *base, size_t last, uint32_t count,
                        double *values)
 {
-    struct gorilla_reader s = *r; /* in registers, whatever `values` may alias */
+    size_t at = r->at; /* in registers, whatever `values` may alias */
+    uint64_t previous = r->previous;
+    unsigned size = r->size, trailing = r->trailing;
+    double *out = values + r->done, *end = values + count;
     bool sound = true;
-    while (s.done < count && s.at <= last) {
-        uint64_t word = wire_peek_bits(base, s.at);
-        if (!(word >> 63)) {
+    while (out < end && at <= last) {
+        uint64_t word = wire_peek_bits(base, at);
+        if (word >> 62 == 2 && size - 1 < GORILLA_ONE_WORD) {
+            /* The common case, in a loop of its own: blocks of one window that a single word holds. */
+            uint64_t window = ~(UINT64_MAX >> size); /* the block's bits behind '10', left-aligned */
+            unsigned leading = 64 - size - trailing;
+            do {
+                previous ^= (word << 2 & window) >> leading;
+                *out++ = wire_double_of(previous);
+                at += size + 2;
+                if (out == end || at > last)
+                    break;
+                word = wire_peek_bits(base, at);
+            } while (word >> 62 == 2);
+        } else if (!(word >> 63)) {
             /* A run of equal values is a run of zero bits: take all that this word shows. */
-            unsigned run = word ? (unsigned)__builtin_clzll(word) : 56;
-            run = run < 56 ? run : 56;
-            run = run < count - s.done ? run : count - s.done;
-            size_t left = last - s.at + 1;
-            run = run < left ? run : (unsigned)left;
-            double same = wire_double_of(s.previous);
-            for (unsigned k = 0; k < run; k++)
-                values[s.done + k] = same;
-            s.done += run;
-            s.at += run;
-            continue;
-        }
-        size_t block_at = s.at + 2;
-        if (WIRE_UNLIKELY(word >> 62 == 3)) {
-            unsigned leading = (unsigned)(word >> 57) & 31;
-            s.size = ((unsigned)(word >> 51) & 63) + 1;
-            if (leading + s.size > 64) {
-                sound = false;
-                break;
+            size_t run = word ? (unsigned)__builtin_clzll(word) : GORILLA_RUN_BITS;
+            run = run < GORILLA_RUN_BITS ? run : GORILLA_RUN_BITS;
+            run = run < (size_t)(end - out) ? run : (size_t)(end - out);
+            run = run < last - at + 1 ? run : last - at + 1;
+            for (size_t k = 0; k < run; k++)
+                out[k] = wire_double_of(previous);
+            out += run;
+            at += run;
+        } else {
+            size_t block_at = at + 2;
+            if (word >> 62 == 3) {
+                unsigned leading = (unsigned)(word >> 57) & 31, wide = ((unsigned)(word >> 51) & 63) + 1;
+                sound = leading + wide <= 64;
+                size = wide;
+                trailing = 64 - leading - wide;
+                block_at = at + GORILLA_HEADER_BITS;
+            } else {
+                sound = size != 0;
             }
-            s.trailing = 64 - leading - s.size;
-            block_at = s.at + GORILLA_HEADER_BITS;
-        } else if (WIRE_UNLIKELY(s.size == 0)) {
-            sound = false;
-            break;
+            if (!sound)
+                break;
+            previous ^= wire_get_bits(base, block_at, size) << trailing;
+            *out++ = wire_double_of(previous);
+            at = block_at + size;
         }
-        s.previous ^= wire_get_bits(base, block_at, s.size) << s.trailing;
-        values[s.done++] = wire_double_of(s.previous);
-        s.at = block_at + s.size;
     }
-    *r = s;
+    *r = (struct gorilla_reader){
+        .at = at, .previous = previous, .size = size, .trailing = trailing, .done = (uint32_t)(out - values)};
     return sound;
 }
 
