@@ -1,7 +1,7 @@
 /* A chart set: what an engineer's chart file (YAML, docs/charts.md) says, checked and compiled.
  *
- * A set is immutable once parsed, but for its cache of plans (judge.h), which a mutex guards: it may be used from any
- * number of threads until it is freed. */
+ * A set is immutable once parsed, but for its cache of plans (judge.h), which a mutex guards: it may be used
+ * from any number of threads until it is freed. */
 #ifndef CHAMBERLAIN_CHART_CHARTSET_H
 #define CHAMBERLAIN_CHART_CHARTSET_H
 
@@ -18,12 +18,12 @@
 
 enum {
     CHART_FILE_MAX_BYTES = 64 * 1024 * 1024,
-    CHARTS_MAX = 100000,            /* in one file */
-    CHART_NAME_MAX_BYTES = 200,     /* of a name, recipe pattern, unit or attribute */
-    CHART_NOTES_MAX_BYTES = 4096,   /* of a note */
-    CHART_BASELINE_MAX = 16,        /* attributes */
-    CHART_LOOKBACK_MAX = 20000,     /* contexts */
-    CHART_PROBLEMS_MAX = 1000,      /* collected for one file */
+    CHARTS_MAX = 100000,          /* in one file */
+    CHART_NAME_MAX_BYTES = 200,   /* of a name, recipe pattern, unit or attribute */
+    CHART_NOTES_MAX_BYTES = 4096, /* of a note */
+    CHART_BASELINE_MAX = 16,      /* attributes */
+    CHART_LOOKBACK_MAX = 20000,   /* contexts */
+    CHART_PROBLEMS_MAX = 1000,    /* collected for one file */
     CHART_DEFAULT_BASELINE_COUNT = 3
 };
 
@@ -40,7 +40,8 @@ struct chart_problems {
     struct chart_problem *items;
     size_t count, capacity;
     size_t errors, warnings;
-    bool failed; /* a problem could not be kept: out of memory or over CHART_PROBLEMS_MAX (one item says so) */
+    bool
+        failed; /* a problem could not be kept: out of memory or over CHART_PROBLEMS_MAX (one item says so) */
 };
 
 void chart_problems_init(struct chart_problems *problems);
@@ -63,15 +64,16 @@ struct chart {
 
 struct chart_set;
 
-/* Parses the chart file `text`. `file_name` is for messages only. Every problem is appended to `problems` (may be NULL).
- * Returns 0 with *set made (free it with chart_set_free) when there is no error; warnings may have been found.
- * ERR_INVALID: the file has errors, *set is NULL, `err` has the first as "file:line:column: what" and their number.
- * ERR_LIMIT: longer than CHART_FILE_MAX_BYTES or more than CHARTS_MAX charts. ERR_NO_MEMORY. */
+/* Parses the chart file `text`. `file_name` is for messages only. Every problem is appended to `problems`
+ * (may be NULL). Returns 0 with *set made (free it with chart_set_free) when there is no error; warnings may
+ * have been found. ERR_INVALID: the file has errors, *set is NULL, `err` has the first as "file:line:column:
+ * what" and their number. ERR_LIMIT: longer than CHART_FILE_MAX_BYTES or more than CHARTS_MAX charts.
+ * ERR_NO_MEMORY. */
 int chart_set_parse(const char *text, size_t length, const char *file_name, struct chart_set **set,
                     struct chart_problems *problems, struct error *err);
 
-/* Checks the sensors that the equations name against those that exist; a sensor not among `names` is a warning with the
- * nearest name. ERR_NO_MEMORY. */
+/* Checks the sensors that the equations name against those that exist; a sensor not among `names` is a
+ * warning with the nearest name. ERR_NO_MEMORY. */
 int chart_set_check_sensors(const struct chart_set *set, const char *const *names, size_t count,
                             struct chart_problems *problems, struct error *err);
 

@@ -9,16 +9,17 @@ enum { CONSTANTS_MIN_N = 2, CONSTANTS_MAX_N = 25 };
 
 /* The constants of a subgroup size. n is the size, R the range, s the standard deviation of a subgroup. */
 struct control_constants {
-    double d2, d3; /* mean and standard deviation of R / sigma */
-    double c4;     /* mean of s / sigma */
-    double a2, a3; /* limits of the mean chart from the mean R, from the mean s */
-    double b3, b4; /* limits of the s chart */
+    double d2, d3;             /* mean and standard deviation of R / sigma */
+    double c4;                 /* mean of s / sigma */
+    double a2, a3;             /* limits of the mean chart from the mean R, from the mean s */
+    double b3, b4;             /* limits of the s chart */
     double d3_lower, d4_upper; /* limits of the R chart, D3 and D4 in the tables */
-    double e2;     /* limits of the individuals chart from the mean R */
+    double e2;                 /* limits of the individuals chart from the mean R */
 };
 
-/* False when n is outside CONSTANTS_MIN_N .. CONSTANTS_MAX_N. d2 and d3 come from a table computed by quadrature of
- * E[R] = integral of 1 - F^n - (1-F)^n and the double integral for E[R^2]; the others follow from them and c4. */
+/* False when n is outside CONSTANTS_MIN_N .. CONSTANTS_MAX_N. d2 and d3 come from a table computed by
+ * quadrature of E[R] = integral of 1 - F^n - (1-F)^n and the double integral for E[R^2]; the others follow
+ * from them and c4. */
 bool control_constants(size_t n, struct control_constants *constants);
 
 /* c4(n) = sqrt(2/(n-1)) Gamma(n/2) / Gamma((n-1)/2), for any n >= 2; NaN below. */

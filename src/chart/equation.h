@@ -1,7 +1,7 @@
 /* Equations: `mean(Pressure, step 4..5) / max(Pressure)`. The language is described in docs/charts.md.
  *
- * An equation is compiled once into terms (each one windowed statistic over one or two sensors) and a postfix program
- * that combines their values. */
+ * An equation is compiled once into terms (each one windowed statistic over one or two sensors) and a postfix
+ * program that combines their values. */
 #ifndef CHAMBERLAIN_CHART_EQUATION_H
 #define CHAMBERLAIN_CHART_EQUATION_H
 
@@ -48,7 +48,7 @@ enum statistic {
 /* A sensor as named in an equation. */
 struct equation_sensor {
     const char *name;
-    uint64_t id; /* hash64_text(name) */
+    uint64_t id;   /* hash64_text(name) */
     size_t offset; /* of the name in the equation's text, bytes */
 };
 
@@ -83,8 +83,9 @@ struct equation_instruction {
 };
 
 struct equation {
-    const char *text;      /* as written */
-    const char *canonical; /* equal for equations that differ only in spaces, quotes and superfluous parentheses */
+    const char *text; /* as written */
+    const char
+        *canonical; /* equal for equations that differ only in spaces, quotes and superfluous parentheses */
     const struct equation_term *terms;
     size_t term_count;
     const struct equation_instruction *program;
@@ -101,13 +102,13 @@ struct equation_problems {
     struct equation_problem items[EQUATION_MAX_PROBLEMS];
 };
 
-/* Compiles `text`; everything lives in `arena`. ERR_INVALID with every problem found in `problems` (messages in the
- * arena) and the first one in `err`; ERR_NO_MEMORY. */
+/* Compiles `text`; everything lives in `arena`. ERR_INVALID with every problem found in `problems` (messages
+ * in the arena) and the first one in `err`; ERR_NO_MEMORY. */
 int equation_compile(const char *text, size_t length, struct arena *arena, struct equation *equation,
                      struct equation_problems *problems, struct error *err);
 
-/* Combines the values of the terms (each finite). NaN with *reason set to a static text where the result is not finite:
- * division by zero, root of a negative number, ... */
+/* Combines the values of the terms (each finite). NaN with *reason set to a static text where the result is
+ * not finite: division by zero, root of a negative number, ... */
 double equation_combine(const struct equation *equation, const double *terms, const char **reason);
 
 const char *statistic_name(enum statistic statistic);

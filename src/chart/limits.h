@@ -51,9 +51,10 @@ void limits_spec_default(struct limits_spec *spec);
 /* True when the centre or the deviation come from history. */
 bool limits_need_history(const struct limits_spec *spec);
 
-/* The limits from `count` good values, oldest first; only the last spec->history of them are read. `scratch` has room
- * for as many doubles (used by LIMITS_ROBUST; may be NULL for the others). A deviation taken from history is never
- * below 1e-9 of the centre's size, so that rounding in an indicator that does not vary is no alarm. */
+/* The limits from `count` good values, oldest first; only the last spec->history of them are read. `scratch`
+ * has room for as many doubles (used by LIMITS_ROBUST; may be NULL for the others). A deviation taken from
+ * history is never below 1e-9 of the centre's size, so that rounding in an indicator that does not vary is no
+ * alarm. */
 void limits_compute(const struct limits_spec *spec, const double *values, size_t count, double *scratch,
                     struct limits *limits);
 

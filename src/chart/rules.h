@@ -1,8 +1,8 @@
 /* Rules: when is a point, seen with those before it, out of control?
  *
- * Every rule but `limits` reads z = (value - centre) / sigma of the points in time order, the judged one last. A run
- * rule is fired by the point that completes the run, so the judged point itself always belongs to it: in "2 of 3 beyond
- * 2 sigma" it is one of the two. */
+ * Every rule but `limits` reads z = (value - centre) / sigma of the points in time order, the judged one
+ * last. A run rule is fired by the point that completes the run, so the judged point itself always belongs to
+ * it: in "2 of 3 beyond 2 sigma" it is one of the two. */
 #ifndef CHAMBERLAIN_CHART_RULES_H
 #define CHAMBERLAIN_CHART_RULES_H
 
@@ -66,10 +66,10 @@ bool rules_need_history(const struct rules_spec *spec);
 /* z of a value under limits, cut to RULES_Z_MAX; 0 for value == centre even when sigma is 0. */
 double rules_z(double value, double centre, double sigma);
 
-/* The rules fired by the last of `count` >= 1 points. z[count-1] belongs to `value`; `restart` is the index in z after
- * the newest alarmed point (0 when there is none). Bits of rules that are not enabled stay 0. */
-uint32_t rules_fired(const struct rules_spec *spec, const struct limits *limits, double value, const double *z,
-                     size_t count, size_t restart);
+/* The rules fired by the last of `count` >= 1 points. z[count-1] belongs to `value`; `restart` is the index
+ * in z after the newest alarmed point (0 when there is none). Bits of rules that are not enabled stay 0. */
+uint32_t rules_fired(const struct rules_spec *spec, const struct limits *limits, double value,
+                     const double *z, size_t count, size_t restart);
 
 /* The run rules alone (Western Electric, Nelson), all of them, for the last point of z. */
 uint32_t rules_run(const double *z, size_t count);
@@ -78,7 +78,8 @@ uint32_t rules_run(const double *z, size_t count);
 double ewma_next(double average, double value, double lambda);
 
 /* How far the average may be from the centre after its `step`-th point (1, 2, ...), in units of sigma:
- * limit * sqrt(lambda / (2 - lambda) * (1 - (1 - lambda)^(2 step))), without the last factor when `steady`. */
+ * limit * sqrt(lambda / (2 - lambda) * (1 - (1 - lambda)^(2 step))), without the last factor when `steady`.
+ */
 double ewma_limit(double lambda, double limit, size_t step, bool steady);
 
 /* One step of the tabular CUSUM (start: both 0): high = max(0, high + z - k), low = max(0, low - z - k). */

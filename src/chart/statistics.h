@@ -1,9 +1,10 @@
 /* Statistics of one sensor in one pass, numerically stable, with the same bits on every processor.
  *
- * Samples are taken in blocks of STATISTICS_BLOCK: a block is summed in 16 independent lanes that are combined in a
- * fixed order, its squares are taken about the block's own mean, and blocks are merged by the pairwise update of Chan,
- * Golub and LeVeque (1979). The sum over blocks is compensated (Neumaier 1974). Since the lanes are part of the
- * definition, a wide register only computes more of them at once: AVX2 and plain SSE2 give equal bits.
+ * Samples are taken in blocks of STATISTICS_BLOCK: a block is summed in 16 independent lanes that are
+ * combined in a fixed order, its squares are taken about the block's own mean, and blocks are merged by the
+ * pairwise update of Chan, Golub and LeVeque (1979). The sum over blocks is compensated (Neumaier 1974).
+ * Since the lanes are part of the definition, a wide register only computes more of them at once: AVX2 and
+ * plain SSE2 give equal bits.
  *
  * A sample that is not finite (NaN, infinity) is missing: it is left out and not counted. */
 #ifndef CHAMBERLAIN_CHART_STATISTICS_H
@@ -13,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STATISTICS_BLOCK = 512 /* samples: 4 KiB, so that the second look at a block finds it in the L1 cache */ };
+enum {
+    STATISTICS_BLOCK = 512 /* samples: 4 KiB, so that the second look at a block finds it in the L1 cache */
+};
 
 /* Everything that one pass knows. Start with statistics_begin. */
 struct statistics {
@@ -27,7 +30,8 @@ struct statistics {
 
 void statistics_begin(struct statistics *statistics);
 
-/* Takes `count` more samples. With `squares` false m2 stays as it is (cheaper; do not mix within one summary). */
+/* Takes `count` more samples. With `squares` false m2 stays as it is (cheaper; do not mix within one
+ * summary). */
 void statistics_add(struct statistics *statistics, const double *values, size_t count, bool squares);
 
 /* NaN where the statistic is not defined: count 0, and for the deviation count 1. */
@@ -38,8 +42,9 @@ double statistics_rms(const struct statistics *statistics); /* root of the mean 
 double statistics_min(const struct statistics *statistics);
 double statistics_max(const struct statistics *statistics);
 
-/* The p-th percentile (0 to 100) of `values` by linear interpolation between the closest ranks (Hyndman and Fan's
- * type 7: the rank of p is (n - 1) p / 100, counted from 0). Reorders `values`; none may be NaN. NaN when count is 0. */
+/* The p-th percentile (0 to 100) of `values` by linear interpolation between the closest ranks (Hyndman and
+ * Fan's type 7: the rank of p is (n - 1) p / 100, counted from 0). Reorders `values`; none may be NaN. NaN
+ * when count is 0. */
 double statistics_percentile(double *values, size_t count, double p);
 double statistics_median(double *values, size_t count);
 
@@ -52,7 +57,8 @@ struct statistics_block {
     double m2; /* about the block's mean; 0 unless asked for */
 };
 
-void statistics_block_portable(const double *values, size_t count, bool squares, struct statistics_block *block);
+void statistics_block_portable(const double *values, size_t count, bool squares,
+                               struct statistics_block *block);
 
 /* False, and nothing done, where this processor or build has no AVX2. */
 bool statistics_block_avx2(const double *values, size_t count, bool squares, struct statistics_block *block);

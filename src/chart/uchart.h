@@ -1,9 +1,10 @@
 /* A U-chart: the indicators of one context with their verdicts, and its two stored forms.
  *
- * It is stored as two byte strings, because a history look-up reads hundreds of contexts and needs only the first:
- *   points    what history needs: series key, value and flags of every indicator, column by column;
+ * It is stored as two byte strings, because a history look-up reads hundreds of contexts and needs only the
+ * first: points    what history needs: series key, value and flags of every indicator, column by column;
  *   verdicts  what a reader needs: chart name, unit, centre, limits, rules fired, severity, quality, reason.
- * Both are little-endian and versioned; equal U-charts have equal bytes, which is what `chamberlain verify` compares. */
+ * Both are little-endian and versioned; equal U-charts have equal bytes, which is what `chamberlain verify`
+ * compares. */
 #ifndef CHAMBERLAIN_CHART_UCHART_H
 #define CHAMBERLAIN_CHART_UCHART_H
 
@@ -58,14 +59,18 @@ struct uchart_bytes {
     size_t verdicts_length;
 };
 
-/* Both stored forms of `uchart`, allocated in `arena`. ERR_NO_MEMORY. */
-int uchart_encode(const struct uchart *uchart, struct arena *arena, struct uchart_bytes *bytes, struct error *err);
+/* Both stored forms of `uchart`, allocated in `arena`. ERR_NO_MEMORY; ERR_LIMIT for a text of 64 KiB or more.
+ */
+int uchart_encode(const struct uchart *uchart, struct arena *arena, struct uchart_bytes *bytes,
+                  struct error *err);
 
-/* The whole U-chart from its two forms; texts and points live in `arena`. ERR_CORRUPT with the offset; ERR_NO_MEMORY. */
-int uchart_decode(const struct uchart_bytes *bytes, struct arena *arena, struct uchart *uchart, struct error *err);
+/* The whole U-chart from its two forms; texts and points live in `arena`. ERR_CORRUPT with the offset;
+ * ERR_NO_MEMORY. */
+int uchart_decode(const struct uchart_bytes *bytes, struct arena *arena, struct uchart *uchart,
+                  struct error *err);
 
-/* A read-only view into a stored `points` form, without copying. The columns may be unaligned: read them with the
- * functions below. */
+/* A read-only view into a stored `points` form, without copying. The columns may be unaligned: read them with
+ * the functions below. */
 struct uchart_view {
     uint64_t chart_set;
     size_t count;

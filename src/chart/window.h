@@ -3,6 +3,7 @@
 #define CHAMBERLAIN_CHART_WINDOW_H
 
 #include "base/arena.h"
+#include "base/error.h"
 #include "base/strbuf.h"
 #include "chart/trace.h"
 
@@ -46,13 +47,32 @@ void window_init(struct window *window);
 
 bool window_equal(const struct window *a, const struct window *b);
 
-/* Appends the window as an equation writes it, with a leading ", "; nothing for the whole trace without cuts. */
+/* Appends the window as an equation writes it, with a leading ", "; nothing for the whole trace without cuts.
+ */
 void window_format(const struct window *window, struct strbuf *text);
 
-/* The ranges of `column` in the window. `step` is the trace's step column (NULL when it has none: a step window is then
- * empty). The step at a time is the last reading at or before it; a missing step reading keeps the step before it. A
- * visit is an unbroken stay in first..last. ERR_NO_MEMORY. */
-int window_resolve(const struct window *window, const struct trace *trace, const struct trace_column *step,
-                   const struct trace_column *column, struct arena *arena, struct window_ranges *ranges);
+/* The step column cut into stretches of one step. */
+struct window_stretch {
+    double step;
+    size_t begin; /* index of its first sample; it ends where the next one begins */
+};
+
+struct window_steps {
+    const struct trace_column *column;
+    size_t count;
+    const struct window_stretch *stretches;
+};
+
+/* Reads the step column once for all step windows of a trace. A missing reading keeps the step before it.
+ * ERR_NO_MEMORY. */
+int window_scan_steps(const struct trace_column *column, struct arena *arena, struct window_steps *steps,
+                      struct error *err);
+
+/* The ranges of `column` in the window. `steps` is NULL when the trace has no step column: a step window is
+ * then empty. The step at a time is the last reading at or before it. A visit is an unbroken stay in
+ * step_first..step_last. ERR_NO_MEMORY. */
+int window_resolve(const struct window *window, const struct trace *trace, const struct window_steps *steps,
+                   const struct trace_column *column, struct arena *arena, struct window_ranges *ranges,
+                   struct error *err);
 
 #endif
