@@ -5,6 +5,9 @@
 #include "mebo/wire.h"
 
 #include <math.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum {
     SAMPLE_TARGET = 32, /* values looked at to choose parameters */
@@ -39,31 +42,111 @@ static void take_sample(struct sample *sample, const double *values, uint32_t co
         sample->values[sample->count++] = values[i];
 }
 
-/* v as an integer at exponents (e, f), still a double. */
+/* v as an integer at exponents (e, f), still a double: half to even below 2^51, half away from zero above. */
 static inline double scale(double v, unsigned e, unsigned f)
 {
-    double s = v * mebo_alp_power[e] * mebo_alp_inverse[f];
-    return fabs(s) < round_range ? (s + round_magic) - round_magic : round(s);
+    double s = v * mebo_alp_power[e] * mebo_alp_inverse[f], size = fabs(s);
+    if (size < round_range)
+        return (s + round_magic) - round_magic;
+    if (size < 2 * round_range) /* doubles are halves here */
+        return copysign((double)(int64_t)(size + 0.5), s);
+    return s; /* whole already, infinite, or no number */
 }
 
-/* Estimated bits of the sample at (e, f); any number not below `best` once it cannot be below it. */
+/* What is known of the sample at one (e, f), as far as it has been looked at. */
+struct estimate {
+    double low, high; /* of the integers, low > high while there is none */
+    uint64_t exceptions;
+};
+
+static void estimate_one(struct estimate *estimate, double v, unsigned e, unsigned f)
+{
+    double d = scale(v, e, f);
+    if (fabs(d) >= integer_range || d * mebo_alp_power[f] * mebo_alp_inverse[e] != v) {
+        estimate->exceptions++;
+        return;
+    }
+    estimate->low = d < estimate->low ? d : estimate->low;
+    estimate->high = d > estimate->high ? d : estimate->high;
+}
+
+enum { CHUNK = 8 };
+
+#ifdef __SSE2__
+/* Two values at once: this search is most of what an ALP column costs to write. False, with nothing added,
+ * when a value needs the other rounding. */
+static bool estimate_pairs(struct estimate *estimate, const double *values, unsigned e, unsigned f)
+{
+    const __m128d up = _mm_set1_pd(mebo_alp_power[e]), down = _mm_set1_pd(mebo_alp_inverse[f]);
+    const __m128d back_up = _mm_set1_pd(mebo_alp_power[f]), back_down = _mm_set1_pd(mebo_alp_inverse[e]);
+    const __m128d magic = _mm_set1_pd(round_magic), range = _mm_set1_pd(round_range),
+                  none = _mm_set1_pd(-0.0);
+    __m128d low = _mm_set1_pd(INFINITY), high = _mm_set1_pd(-INFINITY), inside = _mm_cmpeq_pd(low, low);
+    __m128i exceptions = _mm_setzero_si128();
+    for (unsigned i = 0; i < CHUNK; i += 2) {
+        __m128d v = _mm_loadu_pd(values + i);
+        __m128d s = _mm_mul_pd(_mm_mul_pd(v, up), down);
+        __m128d d = _mm_sub_pd(_mm_add_pd(s, magic), magic);
+        __m128d wrong = _mm_cmpneq_pd(_mm_mul_pd(_mm_mul_pd(d, back_up), back_down), v);
+        inside = _mm_and_pd(inside, _mm_cmplt_pd(_mm_andnot_pd(none, s), range));
+        exceptions = _mm_sub_epi64(exceptions, _mm_castpd_si128(wrong));
+        low = _mm_min_pd(_mm_or_pd(_mm_and_pd(wrong, _mm_set1_pd(INFINITY)), _mm_andnot_pd(wrong, d)), low);
+        high =
+            _mm_max_pd(_mm_or_pd(_mm_and_pd(wrong, _mm_set1_pd(-INFINITY)), _mm_andnot_pd(wrong, d)), high);
+    }
+    if (_mm_movemask_pd(inside) != 3)
+        return false;
+    double lows[2], highs[2];
+    uint64_t counts[2];
+    _mm_storeu_pd(lows, low);
+    _mm_storeu_pd(highs, high);
+    memcpy(counts, &exceptions, sizeof counts);
+    for (unsigned k = 0; k < 2; k++) {
+        estimate->low = lows[k] < estimate->low ? lows[k] : estimate->low;
+        estimate->high = highs[k] > estimate->high ? highs[k] : estimate->high;
+        estimate->exceptions += counts[k];
+    }
+    return true;
+}
+#else
+static bool estimate_pairs(struct estimate *estimate, const double *values, unsigned e, unsigned f)
+{
+    (void)estimate, (void)values, (void)e, (void)f;
+    return false;
+}
+#endif
+
+/* As estimate_one for CHUNK values. */
+static void estimate_chunk(struct estimate *estimate, const double *values, unsigned e, unsigned f)
+{
+    if (estimate_pairs(estimate, values, e, f))
+        return;
+    for (unsigned i = 0; i < CHUNK; i++)
+        estimate_one(estimate, values[i], e, f);
+}
+
+static uint64_t estimated_bits(const struct estimate *estimate, uint32_t count)
+{
+    uint64_t range = 0;
+    if (estimate->low <= estimate->high)
+        range = (uint64_t)(int64_t)estimate->high - (uint64_t)(int64_t)estimate->low;
+    return (uint64_t)count * wire_bit_length(range) + estimate->exceptions * MAIN_EXCEPTION_BITS;
+}
+
+/* Estimated bits of the sample at (e, f). They only grow, so that a part of the sample that reaches `best` is
+ * enough. */
 static uint64_t estimate_main(const struct sample *sample, unsigned e, unsigned f, uint64_t best)
 {
-    double low = INFINITY, high = -INFINITY;
-    uint64_t exceptions = 0;
-    for (uint32_t i = 0; i < sample->count; i++) {
-        double v = sample->values[i];
-        double d = scale(v, e, f);
-        if (fabs(d) >= integer_range || d * mebo_alp_power[f] * mebo_alp_inverse[e] != v) {
-            if (++exceptions * MAIN_EXCEPTION_BITS >= best)
-                return best;
-            continue;
-        }
-        low = d < low ? d : low;
-        high = d > high ? d : high;
+    struct estimate estimate = {.low = INFINITY, .high = -INFINITY};
+    uint32_t i = 0;
+    for (; i + CHUNK <= sample->count; i += CHUNK) {
+        estimate_chunk(&estimate, sample->values + i, e, f);
+        if (estimated_bits(&estimate, sample->count) >= best)
+            return best;
     }
-    unsigned width = low <= high ? wire_bit_length((uint64_t)(int64_t)high - (uint64_t)(int64_t)low) : 0;
-    return (uint64_t)sample->count * width + exceptions * MAIN_EXCEPTION_BITS;
+    for (; i < sample->count; i++)
+        estimate_one(&estimate, sample->values[i], e, f);
+    return estimated_bits(&estimate, sample->count);
 }
 
 struct main_plan {
@@ -78,7 +161,7 @@ static void choose_exponents(const struct sample *sample, struct main_plan *plan
 {
     uint64_t best = UINT64_MAX;
     for (unsigned e = 0; e <= MEBO_ALP_MAX_POWER; e++) {
-        for (unsigned f = 0; f <= e; f++) {
+        for (unsigned f = 0; f <= e && best > 0; f++) {
             uint64_t bits = estimate_main(sample, e, f, best);
             if (bits < best) {
                 best = bits;
@@ -104,10 +187,12 @@ static void plan_main(struct main_plan *plan, const struct sample *sample, const
 {
     *plan = (struct main_plan){0};
     choose_exponents(sample, plan);
+    uint64_t most = (uint64_t)count * 64 / MAIN_EXCEPTION_BITS; /* with more, raw is smaller */
     int64_t low = INT64_MAX, high = INT64_MIN, code = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (!main_code(values[i], plan->e, plan->f, &code)) {
-            plan->exceptions++;
+            if (++plan->exceptions > most)
+                return;
             continue;
         }
         low = code < low ? code : low;
@@ -246,16 +331,22 @@ static void choose_split(struct split_plan *plan, const struct sample *sample, c
     plan_split(plan, right, values, count, left_counts);
 }
 
-static unsigned left_code(const struct split_plan *plan, uint16_t left)
+static unsigned char *write_split_codes(unsigned char *out, const struct split_plan *plan,
+                                        const double *values, uint32_t count, const uint32_t *codes_of_left)
 {
-    unsigned code = 0;
-    while (code < plan->entries && plan->left[code] != left)
-        code++;
-    return code;
+    struct packer codes = {.p = out};
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t code = codes_of_left[wire_bits_of(values[i]) >> plan->right];
+        pack(&codes, code ? code - 1 : 0, plan->width);
+    }
+    struct packer rights = {.p = pack_end(&codes)};
+    for (uint32_t i = 0; i < count; i++)
+        pack(&rights, wire_bits_of(values[i]) & UINT64_MAX >> (64 - plan->right), plan->right);
+    return pack_end(&rights);
 }
 
 static unsigned char *write_split(unsigned char *out, const struct split_plan *plan, const double *values,
-                                  uint32_t count, bool big)
+                                  uint32_t count, bool big, uint32_t *left_counts)
 {
     out[0] = MEBO_ALP_SPLIT;
     out[1] = (unsigned char)plan->right;
@@ -263,25 +354,21 @@ static unsigned char *write_split(unsigned char *out, const struct split_plan *p
     out[3] = (unsigned char)plan->entries;
     wire_store32(out + 4, plan->exceptions, big);
     out += MEBO_ALP_SPLIT_BYTES;
-    for (unsigned i = 0; i < plan->entries; i++, out += 2)
+    for (unsigned i = 0; i < plan->entries; i++, out += 2) {
         wire_store16(out, plan->left[i], big);
-    struct packer codes = {.p = out};
-    for (uint32_t i = 0; i < count; i++) {
-        unsigned code = left_code(plan, (uint16_t)(wire_bits_of(values[i]) >> plan->right));
-        pack(&codes, code < plan->entries ? code : 0, plan->width);
+        left_counts[plan->left[i]] = i + 1; /* for a while, the code of each left part, + 1 */
     }
-    struct packer rights = {.p = pack_end(&codes)};
-    for (uint32_t i = 0; i < count; i++)
-        pack(&rights, wire_bits_of(values[i]) & UINT64_MAX >> (64 - plan->right), plan->right);
-    out = pack_end(&rights);
+    out = write_split_codes(out, plan, values, count, left_counts);
     for (uint32_t i = 0; i < count && plan->exceptions > 0; i++) {
         uint16_t left = (uint16_t)(wire_bits_of(values[i]) >> plan->right);
-        if (left_code(plan, left) < plan->entries)
+        if (left_counts[left])
             continue;
         wire_store32(out, i, big);
         wire_store16(out + 4, left, big);
         out += MEBO_ALP_SPLIT_EXCEPTION;
     }
+    for (unsigned i = 0; i < plan->entries; i++)
+        left_counts[plan->left[i]] = 0;
     return out;
 }
 
@@ -300,7 +387,7 @@ unsigned char *mebo_alp_encode(unsigned char *out, const double *values, uint32_
     if (plan.possible && plan.bits <= split.bits && plan.bits <= raw_bits)
         return write_main(out, &plan, values, count, big);
     if (split.bits <= raw_bits)
-        return write_split(out, &split, values, count, big);
+        return write_split(out, &split, values, count, big, left_counts);
     out[0] = MEBO_ALP_RAW;
     return mebo_raw_encode(out + 1, values, count, big);
 }
