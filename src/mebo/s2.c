@@ -96,48 +96,115 @@ static void copy_within(unsigned char *out, size_t to, size_t offset, size_t len
     }
 }
 
-int mebo_s2_decode(struct mebo_bytes in, size_t at, unsigned char *out, size_t length, struct error *err)
+struct s2_reader {
+    const unsigned char *in;
+    size_t in_length, at;
+    unsigned char *out;
+    size_t length, done, last_offset;
+};
+
+enum { FAST_LITERAL = 16, FAST_ROOM = 80 };
+
+/* Short literals and copies from 16 bytes back or more, as long as both sides have room to move whole blocks
+ * of 16 bytes. Returns at the first element that is anything else, or wrong. */
+static void decode_fast(struct s2_reader *r)
 {
-    const unsigned char *p = in.data;
-    size_t done = 0, last_offset = 0;
-    struct element e;
-    while (at < in.length) {
-        if (!read_head(p + at, in.length - at, &e))
-            return error_set(err, ERR_CORRUPT, "byte %zu: an S2 element is cut by the payload's end", at);
-        if (e.length > length - done)
-            return error_set(err, ERR_CORRUPT,
-                             "byte %zu: an S2 element of %zu bytes, but only %zu of %zu are missing", at,
-                             e.length, length - done, length);
-        if (e.kind == LITERAL) {
-            if (e.length > in.length - at - e.bytes)
-                return error_set(err, ERR_CORRUPT,
-                                 "byte %zu: an S2 literal of %zu bytes is cut by the payload's end", at,
-                                 e.length);
-            memcpy(out + done, p + at + e.bytes, e.length);
-            at += e.length;
-        } else {
-            if (e.kind != COPY1 || e.offset != 0)
-                last_offset = e.offset;
-            if (last_offset == 0 || last_offset > done)
-                return error_set(err, ERR_CORRUPT,
-                                 "byte %zu: an S2 copy from %zu bytes back, where %zu are written", at,
-                                 last_offset, done);
-            copy_within(out, done, last_offset, e.length);
+    const unsigned char *in = r->in;
+    size_t at = r->at, done = r->done, last_offset = r->last_offset;
+    while (r->in_length - at >= FAST_ROOM && r->length - done >= FAST_ROOM) {
+        unsigned tag = in[at], high = tag >> 2;
+        unsigned char *to = r->out + done;
+        size_t length, offset, bytes;
+        if ((tag & 3) == LITERAL) {
+            if (high >= FAST_LITERAL)
+                break;
+            memcpy(to, in + at + 1, FAST_LITERAL);
+            at += high + 2;
+            done += high + 1;
+            continue;
         }
-        at += e.bytes;
-        done += e.length;
+        if ((tag & 3) == COPY2) {
+            length = high + 1;
+            offset = wire_load16(in + at + 1, false);
+            bytes = 3;
+        } else if ((tag & 3) == COPY1) {
+            length = 4 + (high & 7);
+            offset = (size_t)(tag & 0xE0) << 3 | in[at + 1];
+            bytes = 2;
+            if (offset == 0) {
+                offset = last_offset;
+                if (length > 8)
+                    break;
+            }
+        } else {
+            break;
+        }
+        if (offset < 16 || offset > done)
+            break;
+        for (size_t k = 0; k < length; k += 16)
+            memcpy(to + k, to + k - offset, 16);
+        last_offset = offset;
+        at += bytes;
+        done += length;
     }
-    if (done != length)
-        return error_set(err, ERR_CORRUPT, "byte %zu: the S2 block ends after %zu of %zu bytes", at, done,
-                         length);
+    r->at = at;
+    r->done = done;
+    r->last_offset = last_offset;
+}
+
+static int decode_element(struct s2_reader *r, struct error *err)
+{
+    struct element e;
+    size_t at = r->at;
+    if (!read_head(r->in + at, r->in_length - at, &e))
+        return error_set(err, ERR_CORRUPT, "byte %zu: an S2 element is cut by the payload's end", at);
+    if (e.length > r->length - r->done)
+        return error_set(err, ERR_CORRUPT,
+                         "byte %zu: an S2 element of %zu bytes, but only %zu of %zu are missing", at,
+                         e.length, r->length - r->done, r->length);
+    r->at += e.bytes;
+    if (e.kind == LITERAL) {
+        if (e.length > r->in_length - r->at)
+            return error_set(err, ERR_CORRUPT,
+                             "byte %zu: an S2 literal of %zu bytes is cut by the payload's end", at,
+                             e.length);
+        memcpy(r->out + r->done, r->in + r->at, e.length);
+        r->at += e.length;
+    } else {
+        if (e.kind != COPY1 || e.offset != 0)
+            r->last_offset = e.offset;
+        if (r->last_offset == 0 || r->last_offset > r->done)
+            return error_set(err, ERR_CORRUPT,
+                             "byte %zu: an S2 copy from %zu bytes back, where %zu are written", at,
+                             r->last_offset, r->done);
+        copy_within(r->out, r->done, r->last_offset, e.length);
+    }
+    r->done += e.length;
     return 0;
 }
 
-/* ---- encoder: greedy matches of 8 bytes or more found through one hash table ---- */
+int mebo_s2_decode(struct mebo_bytes in, size_t at, unsigned char *out, size_t length, struct error *err)
+{
+    struct s2_reader r = {.in = in.data, .in_length = in.length, .at = at, .out = out, .length = length};
+    int rc = 0;
+    decode_fast(&r);
+    while (r.at < r.in_length && rc == 0) {
+        rc = decode_element(&r, err);
+        if (rc == 0)
+            decode_fast(&r);
+    }
+    if (rc == 0 && r.done != length)
+        rc = error_set(err, ERR_CORRUPT, "byte %zu: the S2 block ends after %zu of %zu bytes", r.at, r.done,
+                       length);
+    return rc;
+}
+
+/* ---- encoder: greedy matches of 6 bytes or more found through one hash table ---- */
 
 enum {
     HASH_BITS = 13,
-    MATCH_MIN = 8, /* shorter ones gain little in columns of 8-byte words */
+    MATCH_MIN = 6, /* the bytes that are hashed; shorter ones gain little in columns of 8-byte words */
+    WORD_BYTES = 8,
     COPY1_OFFSETS = 2048,
     COPY2_OFFSETS = 65536,
     COPY_LENGTH = 64, /* the longest copy that is no repeat */
@@ -216,9 +283,15 @@ static unsigned char *emit_copy(unsigned char *out, size_t offset, size_t length
     return out;
 }
 
-static uint32_t hash8(uint64_t word)
+/* The first MATCH_MIN bytes at p, in the high bytes of a word. WORD_BYTES must be readable. */
+static uint64_t load_key(const unsigned char *p)
 {
-    return (uint32_t)(word * 0x9E3779B97F4A7C15U >> (64 - HASH_BITS));
+    return wire_load64(p, false) << 8 * (WORD_BYTES - MATCH_MIN);
+}
+
+static uint32_t hash_key(uint64_t key)
+{
+    return (uint32_t)(key * 0x9E3779B97F4A7C15U >> (64 - HASH_BITS));
 }
 
 static size_t match_length(const unsigned char *in, size_t length, size_t a, size_t b)
@@ -245,12 +318,12 @@ size_t mebo_s2_encode(const unsigned char *in, size_t length, unsigned char *out
     unsigned char *start = out;
     out = wire_write_varint(out, length);
     size_t at = 0, literal = 0, last_offset = 0;
-    while (at + MATCH_MIN <= length) {
-        uint64_t word = wire_load64(in + at, false);
-        uint32_t *slot = &table[hash8(word)];
+    while (at + WORD_BYTES <= length) {
+        uint64_t key = load_key(in + at);
+        uint32_t *slot = &table[hash_key(key)];
         size_t candidate = *slot;
         *slot = (uint32_t)(at + 1);
-        if (candidate == 0 || wire_load64(in + candidate - 1, false) != word) {
+        if (candidate == 0 || load_key(in + candidate - 1) != key) {
             at += 1 + ((at - literal) >> SKIP_SHIFT);
             continue;
         }
