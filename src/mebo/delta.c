@@ -30,35 +30,53 @@ static int cut(const unsigned char *start, const unsigned char *p, uint32_t i, s
 }
 
 /* Jittered sampling gives varints of one and two bytes in random order, which no branch predictor follows.
- * Four of them lie in any 8 bytes; their ends are the clear high bits of `word`, taken one after the other
- * without a branch. */
-static inline unsigned read_four(uint64_t word, uint64_t z[static 4])
-{
-    uint64_t stops = ~word & 0x8080808080808080U, below = 0;
-    unsigned begin = 0;
-    for (unsigned k = 0; k < 4; k++) {
-        uint64_t upto = stops ^ (stops - 1); /* this stop and all bits below it */
-        uint64_t piece = (word & (upto ^ below)) >> begin;
-        z[k] = (piece & 0x7F) | (piece >> 1 & 0x3F80);
-        below = upto;
-        begin = (unsigned)__builtin_ctzll(stops) + 1;
-        stops &= stops - 1;
+ * Four of them lie in any 8 bytes without a longer one. Where they lie is looked up by the 8 continuation
+ * bits. */
+struct four {
+    uint64_t mask;          /* the 7-bit groups of varint k, once it lies in bits 16 * k on */
+    unsigned char shift[3]; /* bits before varints 1, 2, 3 */
+    unsigned char bytes;    /* of all four, 0 when one of the 8 bytes belongs to a longer varint */
+};
+
+#define MORE(m, at) ((unsigned)(m) >> (at)&1)
+#define AT_1(m) (1 + MORE(m, 0))
+#define AT_2(m) (AT_1(m) + 1 + MORE(m, AT_1(m)))
+#define AT_3(m) (AT_2(m) + 1 + MORE(m, AT_2(m)))
+#define AT_4(m) (AT_3(m) + 1 + MORE(m, AT_3(m)))
+#define GROUPS(m, at) (MORE(m, at) ? UINT64_C(0x7F7F) : UINT64_C(0x7F))
+#define LONGER(m) (((m) & (m) << 1 & 0xFF) != 0)
+#define FOUR(m)                                                                                              \
+    {                                                                                                        \
+        GROUPS(m, 0) | GROUPS(m, AT_1(m)) << 16 | GROUPS(m, AT_2(m)) << 32 | GROUPS(m, AT_3(m)) << 48,       \
+            {8 * AT_1(m), 8 * AT_2(m), 8 * AT_3(m)}, LONGER(m) ? 0 : AT_4(m)                                 \
     }
-    return begin / 8;
+#define FOURS_4(m) FOUR(m), FOUR(m + 1), FOUR(m + 2), FOUR(m + 3)
+#define FOURS_16(m) FOURS_4(m), FOURS_4(m + 4), FOURS_4(m + 8), FOURS_4(m + 12)
+#define FOURS_64(m) FOURS_16(m), FOURS_16(m + 16), FOURS_16(m + 32), FOURS_16(m + 48)
+
+static const struct four fours[256] = {FOURS_64(0), FOURS_64(64), FOURS_64(128), FOURS_64(192)};
+
+static inline const struct four *find_four(uint64_t word)
+{
+    uint64_t more = word >> 7 & 0x0101010101010101U;
+    return &fours[more * 0x0102040810204080U >> 56]; /* gathers the bits in the top byte */
 }
 
-/* At least 8 bytes with no varint of three or more in them. */
-static inline bool only_short(uint64_t word)
+/* The four varints of `word`, un-zigzagged, as four signed 16-bit lanes. */
+static inline uint64_t read_four(uint64_t word, const struct four *four)
 {
-    uint64_t more = word & 0x8080808080808080U;
-    return (more & more << 8) == 0;
+    uint64_t z = (word & 0xFFFF) | (word >> four->shift[0] & 0xFFFF) << 16 |
+                 (word >> four->shift[1] & 0xFFFF) << 32 | word >> four->shift[2] << 48;
+    z &= four->mask;
+    z = (z & 0x007F007F007F007FU) | (z >> 1 & 0x3F803F803F803F80U);
+    return (z >> 1 & 0x1FFF1FFF1FFF1FFFU) ^ (z & 0x0001000100010001U) * 0xFFFF;
 }
 
 int mebo_delta_decode(const unsigned char *p, size_t length, uint32_t count, int64_t *times,
                       struct error *err)
 {
     const unsigned char *start = p, *end = p + length, *next;
-    uint64_t t, delta = 0, z[4];
+    uint64_t t, delta = 0, z;
     if ((next = wire_read_varint(p, end, &t)) == NULL)
         return cut(start, p, 0, err);
     times[0] = (int64_t)t;
@@ -75,21 +93,23 @@ int mebo_delta_decode(const unsigned char *p, size_t length, uint32_t count, int
                 p += 8;
                 continue;
             }
-            if (WIRE_LIKELY(only_short(word))) {
-                p += read_four(word, z);
+            const struct four *four = find_four(word);
+            if (WIRE_LIKELY(four->bytes)) {
+                uint64_t lanes = read_four(word, four);
                 for (unsigned k = 0; k < 4; k++) {
-                    delta += wire_unzigzag(z[k]);
+                    delta += (uint64_t)(int64_t)(int16_t)(lanes >> 16 * k);
                     t += delta;
                     times[i + k] = (int64_t)t;
                 }
+                p += four->bytes;
                 i += 4;
                 continue;
             }
         }
-        if ((next = read_long(p, end, &z[0])) == NULL)
+        if ((next = read_long(p, end, &z)) == NULL)
             return cut(start, p, i, err);
         p = next;
-        delta += wire_unzigzag(z[0]);
+        delta += wire_unzigzag(z);
         t += delta;
         times[i++] = (int64_t)t;
     }
@@ -122,8 +142,9 @@ unsigned char *mebo_delta_encode(unsigned char *out, const int64_t *times, uint3
         t = next;
         seen |= z;
         if (WIRE_LIKELY(z < 0x4000)) { /* one or two bytes without a branch between them */
-            unsigned two = z >= 0x80;
-            wire_store16(out, (uint16_t)((z & 0x7F) | two << 7 | (z & 0x3F80) << 1), false);
+            unsigned two = (unsigned)(z + 0x3F80) >> 14; /* z >= 0x80 */
+            unsigned groups = (unsigned)(z + (z & 0x3F80));
+            wire_store16(out, (uint16_t)(groups | two << 7), false);
             out += 1 + two;
         } else if (WIRE_LIKELY(z >> 56 == 0)) {
             out = write_spread(out, z);

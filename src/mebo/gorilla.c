@@ -13,6 +13,8 @@
 enum {
     GORILLA_READ_BYTES = 24, /* one element may touch this many bytes from its first bit on */
     GORILLA_HEADER_BITS = 13,
+    GORILLA_MAX_LEADING = 31,
+    GORILLA_ONE_PUT = 54,  /* largest window that is written at once with its '10' */
     GORILLA_RUN_BITS = 56, /* equal values taken at once */
     GORILLA_ONE_WORD = 55  /* largest window that one load shows together with its '10' */
 };
@@ -117,44 +119,67 @@ int mebo_gorilla_decode(const unsigned char *p, size_t length, uint32_t count, d
     return 0;
 }
 
+struct gorilla_writer {
+    struct wire_bit_writer bits;
+    unsigned leading, trailing, size; /* of the window; leading 65, which nothing reaches, before the first */
+};
+
+/* One XOR, whatever it is. */
+static void write_element(struct gorilla_writer *w, uint64_t x)
+{
+    if (x == 0) {
+        wire_put_bits(&w->bits, 0, 1);
+        return;
+    }
+    unsigned leading = (unsigned)__builtin_clzll(x);
+    unsigned trailing = (unsigned)__builtin_ctzll(x);
+    if (leading > GORILLA_MAX_LEADING) {
+        /* Five bits hold 31. The format's writer takes the excess off the trailing zeros as well. */
+        unsigned excess = leading - GORILLA_MAX_LEADING;
+        leading = GORILLA_MAX_LEADING;
+        trailing = trailing > excess ? trailing - excess : 0;
+    }
+    if (leading >= w->leading && trailing >= w->trailing) {
+        wire_put_bits(&w->bits, 2, 2);
+        wire_put_long(&w->bits, x >> w->trailing, w->size);
+        return;
+    }
+    w->leading = leading;
+    w->trailing = trailing;
+    w->size = 64 - leading - trailing;
+    wire_put_bits(&w->bits, (uint64_t)3 << 11 | leading << 6 | (w->size - 1), GORILLA_HEADER_BITS);
+    wire_put_long(&w->bits, x >> trailing, w->size);
+}
+
 unsigned char *mebo_gorilla_encode(unsigned char *out, const double *values, uint32_t count)
 {
-    struct wire_bit_writer w = {.p = out};
+    struct gorilla_writer w = {.bits = {.p = out}, .leading = 65};
     uint64_t previous = wire_bits_of(values[0]);
-    wire_put_long(&w, previous, 64);
-    unsigned window_leading = 65, window_trailing = 0,
-             window_size = 0; /* 65: nothing fits before the first window */
-    for (uint32_t i = 1; i < count; i++) {
-        uint64_t bits = wire_bits_of(values[i]);
-        uint64_t x = bits ^ previous;
+    wire_put_long(&w.bits, previous, 64);
+    for (uint32_t i = 1; i < count;) {
+        uint64_t bits = wire_bits_of(values[i++]);
+        write_element(&w, bits ^ previous);
         previous = bits;
-        if (x == 0) {
-            wire_put_bits(&w, 0, 1);
+        if (w.size - 1 > GORILLA_ONE_PUT - 1)
             continue;
-        }
-        unsigned leading = (unsigned)__builtin_clzll(x);
-        unsigned trailing = (unsigned)__builtin_ctzll(x);
-        if (WIRE_UNLIKELY(leading > 31)) {
-            /* Five bits hold 31. The format's writer takes the excess off the trailing zeros as well. */
-            unsigned excess = leading - 31;
-            leading = 31;
-            trailing = trailing > excess ? trailing - excess : 0;
-        }
-        if (WIRE_LIKELY(leading >= window_leading && trailing >= window_trailing)) {
-            uint64_t block = x >> window_trailing;
-            if (WIRE_LIKELY(window_size <= 54)) {
-                wire_put_bits(&w, (uint64_t)2 << window_size | block, window_size + 2);
-            } else {
-                wire_put_bits(&w, 2, 2);
-                wire_put_long(&w, block, window_size);
+        /* As long as XORs lie in the window, and have so few leading zeros that the quirk above is far: no
+         * need to count zeros. */
+        struct wire_bit_writer put = w.bits;
+        const uint64_t outside = ~(UINT64_MAX >> (64 - w.size) << w.trailing),
+                       control = (uint64_t)2 << w.size;
+        for (; i < count; i++) {
+            bits = wire_bits_of(values[i]);
+            uint64_t x = bits ^ previous;
+            if (x == 0) {
+                wire_put_bits(&put, 0, 1);
+                continue;
             }
-            continue;
+            if ((x & outside) != 0 || x >> (64 - GORILLA_MAX_LEADING) == 0)
+                break;
+            previous = bits;
+            wire_put_bits(&put, control | x >> w.trailing, w.size + 2);
         }
-        window_leading = leading;
-        window_trailing = trailing;
-        window_size = 64 - leading - trailing;
-        wire_put_bits(&w, (uint64_t)3 << 11 | leading << 6 | (window_size - 1), GORILLA_HEADER_BITS);
-        wire_put_long(&w, x >> trailing, window_size);
+        w.bits = put;
     }
-    return wire_end_bits(&w);
+    return wire_end_bits(&w.bits);
 }
