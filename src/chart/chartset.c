@@ -294,12 +294,15 @@ enum limits_key {
     LIMITS_KEY_STDEV,
     LIMITS_KEY_SIGMA_FLOOR,
     LIMITS_KEY_RESOLUTION,
+    LIMITS_KEY_LAMBDA,
+    LIMITS_KEY_FLOOR,
+    LIMITS_KEY_STDEV_BY,
     LIMITS_KEY_COUNT
 };
 
 static const char *const LIMITS_KEYS[LIMITS_KEY_COUNT] = {
-    "method", "fixed", "side",   "sigma", "history",     "min_history",
-    "lower",  "upper", "target", "stdev", "sigma_floor", "resolution"};
+    "method", "fixed", "side",        "sigma",      "history", "min_history", "lower",   "upper",
+    "target", "stdev", "sigma_floor", "resolution", "lambda",  "floor",       "stdev_by"};
 
 /* What has been said so far, by the defaults and then by the chart. */
 struct limits_read {
@@ -321,6 +324,40 @@ static size_t read_method(struct loader *loader, const struct yaml_node **values
     if (values[LIMITS_KEY_FIXED] || values[LIMITS_KEY_LOWER] || values[LIMITS_KEY_UPPER])
         return LIMITS_FIXED;
     return LIMITS_METHOD_COUNT;
+}
+
+static int compare_stdev_values(const void *a, const void *b)
+{
+    return strcmp(((const struct limits_stdev *)a)->value, ((const struct limits_stdev *)b)->value);
+}
+
+/* `stdev_by: {lot: {A1: 0.61, A2: 0.59}}`. */
+static void read_stdev_by(struct loader *loader, const struct yaml_node *node, struct limits_spec *spec)
+{
+    const struct yaml_node *attribute = node->first;
+    if (node->kind != YAML_MAPPING || node->count != 1 || attribute->kind != YAML_SCALAR ||
+        attribute->next->kind != YAML_MAPPING) {
+        wrong(loader, node,
+              "stdev_by must name one attribute and its values' deviations, as in {lot: {A1: 0.61}}");
+        return;
+    }
+    spec->stdev_attribute = read_text(loader, attribute, "an attribute", CHART_NAME_MAX_BYTES, false);
+    const struct yaml_node *table = attribute->next;
+    struct limits_stdev *values = arena_calloc(&loader->set->arena, table->count, sizeof *values);
+    if (values == NULL) {
+        no_memory(loader);
+        return;
+    }
+    spec->stdev_values = values;
+    spec->stdev_count = 0;
+    for (const struct yaml_node *key = table->first; key; key = key->next->next) {
+        if (key->kind != YAML_SCALAR)
+            continue; /* reported by the tree */
+        struct limits_stdev *value = &values[spec->stdev_count++];
+        value->value = keep(loader, key->text, key->length);
+        read_bounded(loader, key->next, "a deviation in stdev_by", 0, LARGEST, false, &value->stdev);
+    }
+    qsort(values, spec->stdev_count, sizeof *values, compare_stdev_values);
 }
 
 static void read_limit_values(struct loader *loader, const struct yaml_node **values,
@@ -346,13 +383,20 @@ static void read_limit_values(struct loader *loader, const struct yaml_node **va
     if (values[LIMITS_KEY_TARGET])
         read_bounded(loader, values[LIMITS_KEY_TARGET], "target", -LARGEST, LARGEST, false, &spec->target);
     if (values[LIMITS_KEY_STDEV])
-        read_bounded(loader, values[LIMITS_KEY_STDEV], "stdev", 0, LARGEST, true, &spec->stdev);
+        read_bounded(loader, values[LIMITS_KEY_STDEV], "stdev", 0, LARGEST, spec->method != LIMITS_TRACKED,
+                     &spec->stdev);
     if (values[LIMITS_KEY_SIGMA_FLOOR])
         read_bounded(loader, values[LIMITS_KEY_SIGMA_FLOOR], "sigma_floor", 0, LARGEST, false,
                      &spec->sigma_floor);
     if (values[LIMITS_KEY_RESOLUTION])
         read_bounded(loader, values[LIMITS_KEY_RESOLUTION], "resolution", 0, LARGEST, false,
                      &spec->resolution);
+    if (values[LIMITS_KEY_LAMBDA])
+        read_bounded(loader, values[LIMITS_KEY_LAMBDA], "lambda", 0, 1, true, &spec->lambda);
+    if (values[LIMITS_KEY_FLOOR])
+        read_bounded(loader, values[LIMITS_KEY_FLOOR], "floor", 0, LARGEST, false, &spec->floor);
+    if (values[LIMITS_KEY_STDEV_BY])
+        read_stdev_by(loader, values[LIMITS_KEY_STDEV_BY], spec);
 }
 
 /* `fixed: {lower: , upper: }` inside of limits. */
@@ -372,12 +416,17 @@ static void read_fixed(struct loader *loader, const struct yaml_node *node, cons
 static void check_keys(struct loader *loader, const struct yaml_node **values, const struct limits_spec *spec)
 {
     for (size_t i = 0; i < LIMITS_KEY_COUNT; i++) {
+        bool tracked_only = i == LIMITS_KEY_LAMBDA || i == LIMITS_KEY_FLOOR || i == LIMITS_KEY_STDEV_BY;
+        bool never_tracked =
+            i == LIMITS_KEY_TARGET || i == LIMITS_KEY_SIGMA_FLOOR || i == LIMITS_KEY_RESOLUTION;
         bool fixed_only = i == LIMITS_KEY_LOWER || i == LIMITS_KEY_UPPER || i == LIMITS_KEY_FIXED;
         bool never_fixed = i == LIMITS_KEY_SIDE || i == LIMITS_KEY_SIGMA || i == LIMITS_KEY_MIN_HISTORY ||
                            i == LIMITS_KEY_SIGMA_FLOOR || i == LIMITS_KEY_RESOLUTION;
         if (values[i] == NULL)
             continue;
-        if (spec->method == LIMITS_FIXED ? never_fixed : fixed_only)
+        bool tracked = spec->method == LIMITS_TRACKED;
+        if ((spec->method == LIMITS_FIXED ? never_fixed : fixed_only) ||
+            (tracked ? never_tracked : tracked_only))
             wrong(loader, values[i], "'%s' has no meaning for limits of the method '%s'", LIMITS_KEYS[i],
                   limits_method_name(spec->method));
     }
@@ -389,6 +438,8 @@ static void check_limits(struct loader *loader, const struct yaml_node *node, co
     const struct limits_spec *spec = &read->spec;
     if (spec->method == LIMITS_FIXED && isnan(spec->lower) && isnan(spec->upper))
         wrong(loader, node, "fixed limits need 'lower', 'upper' or both");
+    if (spec->method == LIMITS_TRACKED && isnan(spec->stdev))
+        wrong(loader, node, "tracked limits need 'stdev', the deviation that was learned");
     if (spec->lower >= spec->upper)
         wrong(loader, node, "the lower limit %g is not below the upper limit %g", spec->lower, spec->upper);
     if (spec->target < spec->lower || spec->target > spec->upper)
@@ -415,9 +466,10 @@ static void read_limits(struct loader *loader, const struct yaml_node *node, str
     read_limit_values(loader, values, &read->spec);
     for (size_t i = 0; i < LIMITS_KEY_COUNT; i++)
         read->given[i] = read->given[i] || values[i];
+    size_t min_history =
+        read->spec.method == LIMITS_TRACKED ? LIMITS_TRACKED_MIN_HISTORY : LIMITS_DEFAULT_MIN_HISTORY;
     if (!read->given[LIMITS_KEY_MIN_HISTORY])
-        read->spec.min_history =
-            read->spec.history < LIMITS_DEFAULT_MIN_HISTORY ? read->spec.history : LIMITS_DEFAULT_MIN_HISTORY;
+        read->spec.min_history = read->spec.history < min_history ? read->spec.history : min_history;
     read->node = node;
     check_keys(loader, values, &read->spec);
     check_limits(loader, node, read);
@@ -558,11 +610,12 @@ enum chart_key {
     CHART_KEY_RULES,
     CHART_KEY_SEVERITY,
     CHART_KEY_NOTES,
+    CHART_KEY_MIN_SAMPLES,
     CHART_KEY_COUNT
 };
 
-static const char *const CHART_KEYS[CHART_KEY_COUNT] = {"name",   "equation", "recipe",   "baseline", "unit",
-                                                        "limits", "rules",    "severity", "notes"};
+static const char *const CHART_KEYS[CHART_KEY_COUNT] = {
+    "name", "equation", "recipe", "baseline", "unit", "limits", "rules", "severity", "notes", "min_samples"};
 
 static const char *const DEFAULT_BASELINE[CHART_DEFAULT_BASELINE_COUNT] = {"tool", "chamber", "recipe"};
 
@@ -694,6 +747,9 @@ static void read_common(struct loader *loader, const struct yaml_node **values, 
         const char *notes = read_text(loader, values[CHART_KEY_NOTES], "notes", CHART_NOTES_MAX_BYTES, true);
         chart->notes = notes ? notes : chart->notes;
     }
+    if (values[CHART_KEY_MIN_SAMPLES])
+        read_size(loader, values[CHART_KEY_MIN_SAMPLES], "min_samples", 1, CHART_MIN_SAMPLES_MAX,
+                  &chart->min_samples);
     if (values[CHART_KEY_LIMITS])
         read_limits(loader, values[CHART_KEY_LIMITS], &template->limits);
     if (values[CHART_KEY_RULES])
@@ -820,18 +876,45 @@ static void read_defaults(struct loader *loader, const struct yaml_node *node, s
     read_common(loader, values, defaults);
 }
 
+/* `learned: {contexts: [...]}`: what a learned file says about itself. */
+static void read_learned(struct loader *loader, const struct yaml_node *node)
+{
+    static const char *const keys[] = {"contexts"};
+    const struct yaml_node *values[1];
+    struct chart_set *set = loader->set;
+    if (!read_mapping(loader, node, "learned", keys, 1, values) || values[0] == NULL)
+        return;
+    if (values[0]->kind != YAML_LIST || values[0]->count > CHART_LEARNED_MAX) {
+        wrong(loader, values[0], "the contexts of 'learned' must be a list of at most %d ids",
+              CHART_LEARNED_MAX);
+        return;
+    }
+    set->learned = arena_calloc(&set->arena, values[0]->count, sizeof *set->learned);
+    if (set->learned == NULL) {
+        no_memory(loader);
+        return;
+    }
+    for (const struct yaml_node *item = values[0]->first; item && loader->code == 0; item = item->next) {
+        const char *id = read_text(loader, item, "a context's id", CHART_NAME_MAX_BYTES, false);
+        if (id != NULL)
+            set->learned[set->learned_count++] = id;
+    }
+}
+
 static void read_file(struct loader *loader, const struct yaml_node *root)
 {
-    static const char *const keys[] = {"charts", "defaults", "lookback", "notes"};
-    const struct yaml_node *values[4];
+    static const char *const keys[] = {"charts", "defaults", "lookback", "notes", "learned"};
+    const struct yaml_node *values[5];
     struct template defaults;
-    if (!read_mapping(loader, root, "the file", keys, 4, values))
+    if (!read_mapping(loader, root, "the file", keys, 5, values))
         return;
     template_init(&defaults);
     if (values[2])
         read_size(loader, values[2], "lookback", 1, CHART_LOOKBACK_MAX, &loader->set->lookback);
     if (values[3])
         read_text(loader, values[3], "notes", CHART_NOTES_MAX_BYTES, true);
+    if (values[4])
+        read_learned(loader, values[4]);
     if (values[1])
         read_defaults(loader, values[1], &defaults);
     if (values[0])
@@ -1039,4 +1122,10 @@ const char *chart_set_text(const struct chart_set *set, size_t *length)
 size_t chart_set_lookback(const struct chart_set *set)
 {
     return set->lookback;
+}
+
+const char *const *chart_set_learned(const struct chart_set *set, size_t *count)
+{
+    *count = set->learned_count;
+    return set->learned;
 }

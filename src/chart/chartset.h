@@ -22,8 +22,10 @@ enum {
     CHART_NAME_MAX_BYTES = 200,   /* of a name, recipe pattern, unit or attribute */
     CHART_NOTES_MAX_BYTES = 4096, /* of a note */
     CHART_BASELINE_MAX = 16,      /* attributes */
-    CHART_LOOKBACK_MAX = 20000,   /* contexts */
-    CHART_PROBLEMS_MAX = 1000,    /* collected for one file */
+    CHART_MIN_SAMPLES_MAX = 1000000000,
+    CHART_LEARNED_MAX = 100000, /* contexts that a file was learned from */
+    CHART_LOOKBACK_MAX = 20000, /* contexts */
+    CHART_PROBLEMS_MAX = 1000,  /* collected for one file */
     CHART_DEFAULT_BASELINE_COUNT = 3
 };
 
@@ -58,6 +60,7 @@ struct chart {
     struct limits_spec limits;
     struct rules_spec rules;
     enum severity severity; /* of rules that do not say one of their own */
+    size_t min_samples;     /* of each window but count's, for the indicator to have a value; 0: any */
     size_t line;            /* where the chart begins in its file */
     size_t equation_line, equation_column;
 };
@@ -93,5 +96,9 @@ const char *chart_set_text(const struct chart_set *set, size_t *length);
 
 /* Contexts of history asked for by the file's `lookback:`; 0 when it does not say. */
 size_t chart_set_lookback(const struct chart_set *set);
+
+/* The contexts that the file was learned from, by its `learned: {contexts: [...]}`; *count is 0 when it does
+ * not say. */
+const char *const *chart_set_learned(const struct chart_set *set, size_t *count);
 
 #endif

@@ -16,6 +16,8 @@ struct chart_set {
     size_t *slots; /* charts by name: open addressing, index + 1, 0 empty */
     size_t slot_count;
     size_t lookback;
+    const char **learned; /* ids of contexts */
+    size_t learned_count;
     struct plan_cache *plans;
 };
 

@@ -26,7 +26,8 @@ struct computer {
     size_t scratch_count;      /* samples of the longest column */
     double *x, *y;             /* scratch, allocated at first use */
     int64_t *times;
-    double *values; /* by the plan's terms */
+    double *values;  /* by the plan's terms */
+    size_t *samples; /* in a term's window, likewise; where PLAN_SAMPLES asks for it */
     const char **reasons;
 };
 
@@ -279,6 +280,16 @@ static size_t pair_up(struct computer *computer, const struct trace_column *a, c
     return kept;
 }
 
+static size_t count_finite(const struct trace_column *column, const struct window_ranges *ranges)
+{
+    size_t count = 0;
+    for (size_t r = 0; r < ranges->count; r++) {
+        for (size_t i = ranges->ranges[r].begin; i < ranges->ranges[r].end; i++)
+            count += isfinite(column->value[i]) ? 1 : 0;
+    }
+    return count;
+}
+
 static double largest_difference(const double *x, const double *y, size_t count)
 {
     double largest = 0;
@@ -327,6 +338,7 @@ static void two_sensors(struct computer *computer, const struct plan_group *grou
         return;
     }
     size_t pairs = pair_up(computer, a, b, ranges);
+    computer->samples[index] = pairs;
     if (pairs == 0) {
         computer->reasons[index] =
             say(arena_printf(computer->arena, "%s and %s have no samples at the same time in %s",
@@ -427,6 +439,9 @@ static void compute_terms(struct computer *computer, const struct plan_group *gr
         statistics_add(&statistics, column->value + ranges->ranges[i].begin,
                        ranges->ranges[i].end - ranges->ranges[i].begin, (group->needs & PLAN_SQUARES) != 0);
     there = statistics.count;
+    size_t samples = !(group->needs & PLAN_SAMPLES) ? 0
+                     : group->needs & PLAN_SUMMARY  ? statistics.count
+                                                    : count_finite(column, ranges);
     for (size_t i = group->first_term; i < group->first_term + group->term_count; i++) {
         const struct equation_term *term = plan->terms[i].term;
         if (statistic_reads_two(term->statistic)) {
@@ -434,6 +449,7 @@ static void compute_terms(struct computer *computer, const struct plan_group *gr
             has_copy = false;
             continue;
         }
+        computer->samples[i] = samples;
         /* The other statistics use the scratch too: the copy is made again after them. */
         if (needs_copy(term->statistic) && !has_copy)
             there = ordered = copy_finite(column, ranges, computer->x);
@@ -457,6 +473,17 @@ static void refuse(struct computer *computer, const struct plan_group *group, co
         computer->reasons[i] = say(reason);
 }
 
+/* Of samples that are not there the number is known all the same: 0. */
+static void count_nothing(struct computer *computer, const struct plan_group *group)
+{
+    for (size_t i = group->first_term; i < group->first_term + group->term_count; i++) {
+        if (computer->plan->terms[i].term->statistic != STATISTIC_COUNT)
+            continue;
+        computer->values[i] = 0;
+        computer->reasons[i] = NULL;
+    }
+}
+
 static int compute_group(struct computer *computer, const struct plan_group *group)
 {
     const struct judge_plan *plan = computer->plan;
@@ -476,12 +503,25 @@ static int compute_group(struct computer *computer, const struct plan_group *gro
         refuse(computer, group,
                no_step ? "the trace has no step column"
                        : arena_printf(computer->arena, "no sample of %s in %s", name, window->text));
+        if (!no_step)
+            count_nothing(computer, group);
         return 0;
     }
     code = need_scratch(computer);
     if (code == 0)
         compute_terms(computer, group, column, &ranges);
     return code;
+}
+
+/* NULL, or why a term has too few samples for a chart. A number of samples is never too few to be told. */
+static const char *too_few(const struct computer *computer, const struct plan_chart *chart, size_t index)
+{
+    const struct plan_term *term = &computer->plan->terms[index];
+    if (computer->samples[index] >= chart->chart->min_samples || term->term->statistic == STATISTIC_COUNT)
+        return NULL;
+    return say(arena_printf(computer->arena, "only %zu samples of %s in %s, %zu needed",
+                            computer->samples[index], term->term->sensor.name,
+                            computer->plan->windows[term->window].text, chart->chart->min_samples));
 }
 
 /* An equation's terms into its value. */
@@ -493,6 +533,11 @@ static double combine(const struct computer *computer, const struct plan_chart *
         terms[i] = computer->values[chart->terms[i]];
         if (computer->reasons[chart->terms[i]]) {
             *reason = computer->reasons[chart->terms[i]];
+            return (double)NAN;
+        }
+        const char *few = too_few(computer, chart, chart->terms[i]);
+        if (few) {
+            *reason = few;
             return (double)NAN;
         }
     }
@@ -507,7 +552,8 @@ int judge_compute(const struct judge_plan *plan, const struct trace *trace, stru
     computer.resolved = arena_calloc(arena, plan->window_count, sizeof *computer.resolved);
     computer.values = arena_calloc(arena, plan->term_count, sizeof *computer.values);
     computer.reasons = arena_calloc(arena, plan->term_count, sizeof *computer.reasons);
-    if (!computer.columns || !computer.resolved || !computer.values || !computer.reasons)
+    computer.samples = arena_calloc(arena, plan->term_count, sizeof *computer.samples);
+    if (!computer.columns || !computer.resolved || !computer.values || !computer.reasons || !computer.samples)
         return no_memory(&computer);
     int code = find_columns(&computer);
     for (size_t i = 0; code == 0 && i < plan->group_count; i++)

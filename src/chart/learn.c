@@ -169,10 +169,14 @@ static int steps_add(struct learn_recipe *recipe, const struct trace *trace, str
     return 0;
 }
 
-/* No equation can hold a name with both kinds of quotes, or an overlong one. */
+/* No equation can hold a name with both kinds of quotes, no chart's name a control character. */
 static bool name_is_writable(const char *name)
 {
     size_t length = strlen(name);
+    for (const char *p = name; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7F)
+            return false;
+    }
     return length > 0 && length <= SENSOR_NAME_MAX_BYTES &&
            (strchr(name, '"') == NULL || strchr(name, '\'') == NULL);
 }
@@ -442,7 +446,7 @@ int learn_add(struct learn *learn, const struct context *context, const struct t
         return error_set(err, ERR_LIMIT,
                          "more than %d contexts to learn from; limit how many are taken of each group",
                          LEARN_CONTEXTS_MAX);
-    struct learn_recipe *recipe;
+    struct learn_recipe *recipe = NULL;
     int code = recipe_for(learn, context->recipe, &recipe, err);
     if (code != 0)
         return code;
@@ -529,6 +533,24 @@ static int nothing_learned(const struct learn *learn, struct error *err)
         learn->options.group ? learn->options.group : "");
 }
 
+/* What a chart file cannot say. */
+static int check_recipe(const struct learn *learn, const struct learn_recipe *recipe,
+                        const struct learn_fit *fit, struct error *err)
+{
+    if (recipe->name[0] == '\0' && learn->recipe_count > 1)
+        return error_set(
+            err, ERR_INVALID,
+            "some contexts, such as '%s', have no recipe, others have; a chart cannot be for contexts "
+            "without one alone: learn them apart, or leave them out",
+            recipe->rows[0].id);
+    if (learn->options.group != NULL && fit->group_count > LEARN_GROUPS_MAX)
+        return error_set(err, ERR_LIMIT,
+                         "%zu values of '%s' for recipe '%s', at most %d can be learned; take fewer, or "
+                         "learn without groups",
+                         fit->group_count, learn->options.group, recipe->name, LEARN_GROUPS_MAX);
+    return 0;
+}
+
 /* Writes the fits and parses the result, so that no file that cannot be used leaves here. */
 static int write_checked(const struct learn *learn, const struct learn_fit *fits, struct strbuf *yaml,
                          struct error *err)
@@ -572,6 +594,8 @@ int learn_write(struct learn *learn, struct strbuf *yaml, struct learn_result *r
             continue;
         qsort(recipe->rows, recipe->row_count, sizeof *recipe->rows, compare_rows);
         code = learn_fit_recipe(learn, recipe, &arena, &fits[i], err);
+        if (code == 0)
+            code = check_recipe(learn, recipe, &fits[i], err);
         if (code != 0)
             break;
         result->recipes++;

@@ -24,6 +24,7 @@ enum {
     LEARN_RECIPES_MAX = 500,
     LEARN_SENSORS_MAX = 4000,     /* of one recipe */
     LEARN_STEPS_MAX = 500,        /* of one recipe */
+    LEARN_GROUPS_MAX = 256,       /* of one recipe */
     LEARN_INDICATORS_MAX = 50000, /* of one recipe: steps x sensors x statistics, sample counts included */
     LEARN_VALUES_MAX = 1 << 26,   /* indicator values kept, 512 MiB */
     LEARN_DISTINCT_MAX = 4096,    /* values of a sensor, beyond which it is taken to be continuous */

@@ -134,6 +134,10 @@ static void format_name(const struct learn *learn, const struct learn_recipe *re
 static void format_pattern(struct strbuf *yaml, const char *recipe)
 {
     struct strbuf pattern;
+    if (recipe[0] == '\0') { /* no contexts of a recipe were learned from */
+        strbuf_add(yaml, "\"*\"");
+        return;
+    }
     strbuf_init(&pattern);
     for (const char *p = recipe; *p; p++) {
         if (strchr("*?[\\", *p) != NULL)

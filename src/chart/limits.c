@@ -4,12 +4,14 @@
 #include "chart/statistics.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Of the centre's size: what rounding alone may move an indicator that does not vary. */
 static const double RELATIVE_SIGMA_FLOOR = 1e-9;
 
-static const char *const METHOD_NAMES[LIMITS_METHOD_COUNT] = {"shewhart", "individuals", "robust", "fixed"};
+static const char *const METHOD_NAMES[LIMITS_METHOD_COUNT] = {"shewhart", "individuals", "robust", "fixed",
+                                                              "tracked"};
 static const char *const SIDE_NAMES[] = {"both", "lower", "upper"};
 
 void limits_spec_default(struct limits_spec *spec)
@@ -26,7 +28,22 @@ void limits_spec_default(struct limits_spec *spec)
         .stdev = (double)NAN,
         .sigma_floor = 0,
         .resolution = 0,
+        .lambda = 0.3,
     };
+}
+
+static int compare_stdev(const void *key, const void *entry)
+{
+    return strcmp(key, ((const struct limits_stdev *)entry)->value);
+}
+
+double limits_stdev_for(const struct limits_spec *spec, const char *value)
+{
+    if (value == NULL || spec->stdev_count == 0)
+        return spec->stdev;
+    const struct limits_stdev *found =
+        bsearch(value, spec->stdev_values, spec->stdev_count, sizeof *spec->stdev_values, compare_stdev);
+    return found ? found->stdev : spec->stdev;
 }
 
 bool limits_need_history(const struct limits_spec *spec)
@@ -79,6 +96,7 @@ static void estimate(const struct limits_spec *spec, const double *values, size_
         from_median(values, count, scratch, limits);
         break;
     case LIMITS_FIXED:
+    case LIMITS_TRACKED:
         break;
     }
     limits->sigma = fmax(limits->sigma, RELATIVE_SIGMA_FLOOR * fabs(limits->centre));
@@ -91,6 +109,32 @@ static void fixed(const struct limits_spec *spec, struct limits *limits)
     limits->upper = spec->upper;
     limits->centre = isnan(spec->target) ? spec->lower + (spec->upper - spec->lower) / 2 : spec->target;
     limits->sigma = isnan(spec->stdev) ? (spec->upper - spec->lower) / 6 : spec->stdev;
+}
+
+/* The centre after `count` >= spec->min_history values; a value beyond `width` is cut to one deviation. */
+static double track(const struct limits_spec *spec, const double *values, size_t count, double width,
+                    double *scratch)
+{
+    memcpy(scratch, values, spec->min_history * sizeof *values);
+    double centre = statistics_median(scratch, spec->min_history);
+    for (size_t i = 0; i < count; i++) {
+        double value = values[i];
+        if (fabs(value - centre) > width)
+            value = centre + copysign(spec->stdev, value - centre);
+        centre += spec->lambda * (value - centre);
+    }
+    return centre;
+}
+
+static void tracked(const struct limits_spec *spec, const double *values, size_t count, double *scratch,
+                    struct limits *limits)
+{
+    double spread = sqrt(1 + spec->lambda / (2 - spec->lambda));
+    double width = fmax(spec->sigma * spec->stdev * spread, spec->floor);
+    limits->centre = track(spec, values, count, width, scratch);
+    limits->sigma = width / spec->sigma;
+    limits->lower = spec->side == LIMITS_UPPER ? (double)NAN : limits->centre - width;
+    limits->upper = spec->side == LIMITS_LOWER ? (double)NAN : limits->centre + width;
 }
 
 void limits_compute(const struct limits_spec *spec, const double *values, size_t count, double *scratch,
@@ -110,6 +154,10 @@ void limits_compute(const struct limits_spec *spec, const double *values, size_t
         limits->history_count = count;
         if (count < spec->min_history || count == 0) {
             limits->learning = true;
+            return;
+        }
+        if (spec->method == LIMITS_TRACKED) {
+            tracked(spec, values, count, scratch, limits);
             return;
         }
         estimate(spec, values, count, scratch, limits);

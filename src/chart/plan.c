@@ -66,6 +66,7 @@ void plan_cache_free(struct plan_cache *cache)
 struct wanted {
     const struct equation_term *term;
     size_t *index; /* where the chart keeps the plan's index of it */
+    bool counted;  /* the chart asks for a number of samples at least */
 };
 
 struct compiler {
@@ -278,9 +279,13 @@ static void compile_groups(struct compiler *compiler)
             struct plan_group *group = &plan->groups[plan->group_count - 1];
             group->needs |= needs_of(term->statistic);
             group->term_count++;
-            plan->terms[plan->term_count++] = (struct plan_term){
-                .term = term, .other = term->other.name ? sensor_index(plan, term->other.id) : 0};
+            plan->terms[plan->term_count++] =
+                (struct plan_term){.term = term,
+                                   .other = term->other.name ? sensor_index(plan, term->other.id) : 0,
+                                   .window = group->window};
         }
+        if (compiler->wanted[i].counted)
+            plan->groups[plan->group_count - 1].needs |= PLAN_SAMPLES;
         *compiler->wanted[i].index = plan->term_count - 1;
     }
 }
@@ -361,8 +366,8 @@ static void compile_charts(struct compiler *compiler, const struct chart_set *se
                                 .series = hash64_texts(chart->name, chart->equation.canonical, NULL),
                                 .baseline = compile_baseline(compiler, chart)};
         for (size_t j = 0; j < chart->equation.term_count; j++, compiler->wanted_count++)
-            compiler->wanted[compiler->wanted_count] =
-                (struct wanted){&chart->equation.terms[j], &indices[compiler->wanted_count]};
+            compiler->wanted[compiler->wanted_count] = (struct wanted){
+                &chart->equation.terms[j], &indices[compiler->wanted_count], chart->min_samples > 0};
         size_t lookback = chart_lookback(chart);
         plan->lookback = lookback > plan->lookback ? lookback : plan->lookback;
     }

@@ -11,17 +11,19 @@
 
 /* What a group must know of its samples beyond count, sum, minimum and maximum. */
 enum plan_need {
-    PLAN_SQUARES = 1,  /* squared deviations */
-    PLAN_ORDER = 2,    /* a copy that can be reordered */
-    PLAN_SLOPE = 4,    /* a line through all samples */
-    PLAN_SUMMARY = 8,  /* count, sum, minimum, maximum, first, last */
-    PLAN_INTEGRAL = 16 /* area by trapezoids */
+    PLAN_SQUARES = 1,   /* squared deviations */
+    PLAN_ORDER = 2,     /* a copy that can be reordered */
+    PLAN_SLOPE = 4,     /* a line through all samples */
+    PLAN_SUMMARY = 8,   /* count, sum, minimum, maximum, first, last */
+    PLAN_INTEGRAL = 16, /* area by trapezoids */
+    PLAN_SAMPLES = 32   /* how many there are: some chart asks for a number at least */
 };
 
 /* One statistic that charts ask for; charts that ask for the same share it. */
 struct plan_term {
     const struct equation_term *term;
-    size_t other; /* index of the second sensor */
+    size_t other;  /* index of the second sensor */
+    size_t window; /* index into windows */
 };
 
 /* The terms over one sensor in one window: their samples are read together. */

@@ -26,7 +26,9 @@ struct judge {
     double *good;     /* values the limits come from; filled from the end, so that the oldest comes first */
     double *sequence; /* values, then z, of the points the rules see */
     double *scratch;
-    uint32_t low_quality; /* POINT_LOW_QUALITY or 0 */
+    const struct context *context;
+    const char *attribute, *attribute_value; /* the context attribute looked up last */
+    uint32_t low_quality;                    /* POINT_LOW_QUALITY or 0 */
     const char *low_reason;
 };
 
@@ -151,13 +153,15 @@ struct past {
     size_t restart; /* index in the sequence after its newest alarmed point */
 };
 
+/* A tracked centre takes in what other limits leave out: it cuts what is too far, and would stand still
+ * without it. */
 static void recall(const struct judge *judge, size_t chart, struct past *past)
 {
     const struct chart *spec = judge->plan->charts[chart].chart;
     size_t wanted_good = limits_need_history(&spec->limits) ? spec->limits.history : 0;
     size_t wanted = rules_need_history(&spec->rules) ? plan_chart_memory(spec) - 1 : 0;
     size_t good = 0, seen = 0, since_alarm = 0;
-    bool alarmed = false;
+    bool alarmed = false, tracked = spec->limits.method == LIMITS_TRACKED;
     double *good_end = judge->good + judge->row_count, *sequence_end = judge->sequence + judge->row_count;
     for (size_t r = 0; r < judge->row_count && (good < wanted_good || seen < wanted); r++) {
         const struct row *row = &judge->rows[r];
@@ -165,16 +169,18 @@ static void recall(const struct judge *judge, size_t chart, struct past *past)
         if (place == NOWHERE)
             continue;
         uint32_t flags = uchart_view_flags(&row->view, place);
-        if (flags & (POINT_MISSING | POINT_LOW_QUALITY))
+        if (flags & POINT_MISSING)
             continue;
         double value = uchart_view_value(&row->view, place);
+        if (good < wanted_good && (tracked || !(flags & (POINT_ALARMED | POINT_LOW_QUALITY))))
+            good_end[-1 - (ptrdiff_t)good++] = value;
+        if (flags & POINT_LOW_QUALITY)
+            continue;
         alarmed = alarmed || (flags & POINT_ALARMED);
         if (seen < wanted) {
             sequence_end[-1 - (ptrdiff_t)seen++] = value;
             since_alarm += alarmed ? 0 : 1;
         }
-        if (good < wanted_good && !(flags & POINT_ALARMED))
-            good_end[-1 - (ptrdiff_t)good++] = value;
     }
     *past = (struct past){good_end - good, good, sequence_end - seen, seen, seen - since_alarm};
 }
@@ -210,7 +216,21 @@ static enum severity worst_of(const struct chart *chart, uint32_t fired)
     return worst;
 }
 
-static void judge_point(const struct judge *judge, size_t i, double value, const char *reason,
+/* What the chart says about its limits, for this context. */
+static struct limits_spec limits_of(struct judge *judge, const struct chart *chart)
+{
+    struct limits_spec spec = chart->limits;
+    if (spec.stdev_attribute == NULL)
+        return spec;
+    if (judge->attribute == NULL || strcmp(judge->attribute, spec.stdev_attribute) != 0) {
+        judge->attribute = spec.stdev_attribute;
+        judge->attribute_value = context_attribute(judge->context, spec.stdev_attribute, judge->arena);
+    }
+    spec.stdev = limits_stdev_for(&spec, judge->attribute_value);
+    return spec;
+}
+
+static void judge_point(struct judge *judge, size_t i, double value, const char *reason,
                         struct uchart_point *point)
 {
     const struct chart *chart = judge->plan->charts[i].chart;
@@ -234,7 +254,8 @@ static void judge_point(const struct judge *judge, size_t i, double value, const
     struct past past;
     struct limits limits;
     recall(judge, i, &past);
-    limits_compute(&chart->limits, past.good, past.good_count, judge->scratch, &limits);
+    struct limits_spec spec = limits_of(judge, chart);
+    limits_compute(&spec, past.good, past.good_count, judge->scratch, &limits);
     point->history_count = (uint32_t)limits.history_count;
     if (limits.learning) {
         point->state = VERDICT_LEARNING;
@@ -263,7 +284,7 @@ int judge_verdicts(const struct judge_plan *plan, const struct context *context,
                    const char *const *reasons, const struct judge_history_row *history, size_t history_count,
                    int degraded, struct arena *arena, struct uchart *uchart, struct error *err)
 {
-    struct judge judge = {.plan = plan, .arena = arena, .err = err};
+    struct judge judge = {.plan = plan, .arena = arena, .err = err, .context = context};
     set_quality(&judge, context, degraded != 0);
     int code = name_series(&judge, context);
     if (code == 0)
