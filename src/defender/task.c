@@ -28,16 +28,6 @@ void task_release(struct job *job)
     *task = (struct task){.arena = arena};
 }
 
-static bool out_of_memory(struct job *job, const void *memory)
-{
-    if (memory)
-        return false;
-    struct error err;
-    error_set(&err, ERR_NO_MEMORY, "no memory to judge a context");
-    job_retry_transient(job, &err);
-    return true;
-}
-
 /* --- gathering: T-chart, earlier U-chart and history, side by side --- */
 
 static void record(struct job *job, enum metrics_step step, int64_t ns)

@@ -1,0 +1,127 @@
+/* `chamberlain status`: who is at work, what has been judged, how long it took. */
+#include "cli/command.h"
+#include "cli/session.h"
+
+#include "bus/names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command command = {
+    .name = "status",
+    .operands = "",
+    .summary = "Shows the defenders, the contexts announced, judged and dead-lettered, and the process time of each step.",
+    .examples = "  chamberlain status --dir fab\n"
+                "  chamberlain status --dir fab --json",
+};
+
+static json_t *gather(struct session *session, struct error *err)
+{
+    store_count(session->store, store_wait_done, session->wait);
+    struct store_reply *reply = session_reply(session);
+    if (reply->code) {
+        *err = reply->error;
+        store_reply_free(reply);
+        return NULL;
+    }
+    json_t *contexts = json_pack("{s:I, s:I, s:I}", "announced", (json_int_t)reply->counts.completed, "judged",
+                                 (json_int_t)reply->counts.judged, "dead", (json_int_t)reply->counts.dead);
+    store_reply_free(reply);
+    int64_t messages = -1;
+    struct error nats_error = {0};
+    session_waiting_messages(session, &messages, &nats_error);
+    json_t *members = session_defenders(session, NULL);
+    json_t *leader = json_null();
+    size_t i;
+    json_t *member;
+    json_array_foreach(members, i, member) if (json_is_true(json_object_get(member, "leads"))) leader =
+        json_object_get(member, "id");
+    json_t *status =
+        json_pack("{s:s, s:s, s:O, s:O, s:i, s:o}", "nats", session->nats_url, "store", session->store_url, "members",
+                  members, "leader", leader, "map_version", 0, "contexts", contexts);
+    json_object_set_new(status, "messages_waiting", messages >= 0 ? json_integer(messages) : json_null());
+    if (nats_error.code)
+        json_object_set_new(status, "nats_error", json_string(nats_error.text));
+    json_decref(members);
+    return status;
+}
+
+static double number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void print_steps(const json_t *member)
+{
+    static const char *const names[] = {"fetch", "history", "decode", "calculate", "evaluate",
+                                        "alarm", "store",   "cache",  "total"};
+    const json_t *steps = json_object_get(member, "steps");
+    printf("    %-10s %10s %10s %10s %10s %10s\n", "step (ms)", "count", "p50", "p95", "p99", "max");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *step = json_object_get(steps, names[i]);
+        printf("    %-10s %10.0f %10.3f %10.3f %10.3f %10.3f\n", names[i], number(step, "count"), number(step, "p50_ms"),
+               number(step, "p95_ms"), number(step, "p99_ms"), number(step, "max_ms"));
+    }
+}
+
+static void print_member(const json_t *member)
+{
+    const json_t *counts = json_object_get(member, "counts");
+    const json_t *cache = json_object_get(member, "cache");
+    double hits = number(cache, "hits"), misses = number(cache, "misses");
+    printf("  %s  %s  version %s  pid %.0f%s\n", json_string_value(json_object_get(member, "id")),
+           json_string_value(json_object_get(member, "state")), json_string_value(json_object_get(member, "version")),
+           number(member, "pid"), json_is_true(json_object_get(member, "leads")) ? "  leader" : "");
+    printf("    since it started: judged %.0f, judged again %.0f, repeated %.0f, dead %.0f, retried %.0f, alarms %.0f, "
+           "announced again %.0f\n",
+           number(counts, "judged"), number(counts, "rejudged"), number(counts, "repeated"), number(counts, "dead"),
+           number(counts, "retried"), number(counts, "alarms"), number(counts, "swept"));
+    printf("    history cache: %.1f %% hits, %.1f MB\n", hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0,
+           number(cache, "bytes") / 1e6);
+    print_steps(member);
+}
+
+static void print_status(const json_t *status)
+{
+    const json_t *contexts = json_object_get(status, "contexts");
+    const json_t *members = json_object_get(status, "members");
+    const json_t *messages = json_object_get(status, "messages_waiting");
+    printf("NATS      %s%s\n", json_string_value(json_object_get(status, "nats")),
+           json_is_null(messages) ? "  (no notification stream: is a defender running?)" : "");
+    printf("store     %s\n", json_string_value(json_object_get(status, "store")));
+    printf("contexts  %.0f announced, %.0f judged, %.0f dead-lettered", number(contexts, "announced"),
+           number(contexts, "judged"), number(contexts, "dead"));
+    if (!json_is_null(messages))
+        printf(", %.0f messages waiting", json_number_value(messages));
+    printf("\ndefenders %zu\n", json_array_size(members));
+    for (size_t i = 0; i < json_array_size(members); i++)
+        print_member(json_array_get(members, i));
+}
+
+int cli_status(int argc, char **argv)
+{
+    const char *dir = NULL;
+    bool json = false;
+    const struct command_option table[] = {
+        {"dir", OPTION_TEXT, &dir, "DIR", "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        {"json", OPTION_FLAG, &json, NULL, "for programs"},
+    };
+    enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
+    if (next != COMMAND_RUN)
+        return next == COMMAND_HELP ? 0 : EXIT_USAGE;
+    struct session session;
+    struct error err;
+    if (session_open(&session, dir, SESSION_STORE | SESSION_NATS, &err))
+        return command_failed(&command, &err);
+    json_t *status = gather(&session, &err);
+    if (status && json)
+        json_dumpf(status, stdout, JSON_INDENT(2));
+    else if (status)
+        print_status(status);
+    if (status && json)
+        putchar('\n');
+    bool failed = status == NULL;
+    json_decref(status);
+    session_close(&session);
+    return failed ? command_failed(&command, &err) : 0;
+}
