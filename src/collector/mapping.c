@@ -226,6 +226,21 @@ static int read_name(struct reading *reading, yaml_node_t *value, void *arg)
     return read_name_text(reading, value, &reading->mapping->names[*(size_t *)arg]);
 }
 
+/* Fields of the announcement that the import fills itself, and what must not travel with a context. */
+static bool is_reserved(const char *name)
+{
+    static const char *const names[] = {
+        "context_id",  "tool_id", "chamber_id",      "started_at",    "ended_at", "svid_count", "point_count",
+        "chunk_count", "quality", "quality_reasons", "quality_notes", "label",    "fault"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    for (size_t i = 0; i < MAPPING_NAMES; i++)
+        if (strcmp(name_keys[i], name) == 0)
+            return true;
+    return false;
+}
+
 static int read_attributes(struct reading *reading, yaml_node_t *node, void *arg)
 {
     (void)arg;
@@ -240,6 +255,10 @@ static int read_attributes(struct reading *reading, yaml_node_t *node, void *arg
         return no_memory(reading);
     for (size_t i = 0; i < count; i++) {
         int code = read_text(reading, node_at(reading, pairs[i].key), "an attribute", &list[i].name);
+        if (code == 0 && is_reserved(list[i].name))
+            code = fail(reading, node_at(reading, pairs[i].key),
+                        "an attribute cannot be called %s, which the import fills itself or keeps back",
+                        list[i].name);
         if (code == 0)
             code = read_name_text(reading, node_at(reading, pairs[i].value), &list[i].text);
         if (code != 0)

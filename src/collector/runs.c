@@ -36,7 +36,7 @@ static const char *const field_names[RUNS_FIELDS][3] = {[RUNS_CONTEXT_ID] = {"co
                                                         [RUNS_FAULT] = {"fault"},
                                                         [RUNS_STARTED_AT] = {"started_at", "start"}};
 
-static int field_of(const char *name)
+int runs_field(const char *name)
 {
     for (int f = 0; f < RUNS_FIELDS; f++)
         for (size_t i = 0; i < 3 && field_names[f][i] != NULL; i++)
@@ -61,13 +61,14 @@ static int place_column(struct loading *loading, const struct csv_row *row, size
 {
     struct runs *runs = loading->runs;
     const char *name = row->fields[column].text;
-    int field = field_of(name);
+    int field = runs_field(name);
     if (field >= 0) {
         if (loading->layout.field[field] != SIZE_MAX)
             return error_set(err, ERR_INVALID,
                              "%s:%zu: the column %s comes twice (columns %zu and %zu); remove one",
                              runs->file, row->line, name, loading->layout.field[field] + 1, column + 1);
         loading->layout.field[field] = column;
+        runs->present[field] = true;
         return 0;
     }
     if (name[0] == '\0' || is_computed(name))

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "collector/report.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { RUNS_MAX = 1000000, RUNS_BYTES_MAX = 512 * 1024 * 1024 };
@@ -44,7 +45,8 @@ struct runs {
     size_t count;
     const char *const *extra_names;
     size_t extra_count;
-    size_t *index; /* private: rows by their id's hash, + 1 */
+    bool present[RUNS_FIELDS]; /* the file has the column */
+    size_t *index;             /* private: rows by their id's hash, + 1 */
     size_t index_size;
 };
 
@@ -56,6 +58,9 @@ int runs_load(const char *path, const struct import_sink *sink, struct import_su
               struct runs *runs, struct error *err);
 
 void runs_free(struct runs *runs);
+
+/* Which field a column of this name is (an enum runs_field), or -1. */
+int runs_field(const char *name);
 
 /* NULL when there is no such run. */
 const struct runs_row *runs_find(const struct runs *runs, const char *context_id);
