@@ -44,40 +44,35 @@ static void decode_run(struct chimp_reader *r, const unsigned char *base, size_t
     struct chimp_reader s = *r; /* in registers, whatever `values` may alias */
     while (s.done < count && s.at <= last) {
         uint64_t word = wire_peek_bits(base, s.at);
-        unsigned size, leading;
-        switch (word >> 62) {
-        case 0:
-            s.stored = CHIMP_NOTHING_STORED;
-            s.at += 2;
-            break;
-        case 1:
-            leading = bucket_leading[word >> 59 & 7];
-            size = (unsigned)(word >> 53) & 63;
+        if (word >> 63) {
+            /* 10 or 11, without a branch: which of them is as good as random in full-precision data. */
+            unsigned fresh = (unsigned)(word >> 62) & 1;
+            unsigned mask = 0 - fresh;
+            unsigned leading = (bucket_leading[word >> 59 & 7] & mask) | (s.stored & ~mask);
+            if (leading == CHIMP_NOTHING_STORED) {
+                s.fault = "reuse of leading zeros that are not stored";
+                break;
+            }
+            size_t block_at = s.at + 2 + 3 * fresh;
+            s.stored = leading;
+            s.previous ^= wire_get_bits(base, block_at, 64 - leading);
+            s.at = block_at + 64 - leading;
+        } else if (word >> 62) {
+            unsigned leading = bucket_leading[word >> 59 & 7], size = (unsigned)(word >> 53) & 63;
             size = size ? size : 64;
             if (leading + size > 64) {
                 s.fault = "block wider than 64 bits";
-                goto out;
+                break;
             }
             s.previous ^= wire_get_bits(base, s.at + 11, size) << (64 - leading - size);
             s.stored = CHIMP_NOTHING_STORED;
             s.at += 11 + size;
-            break;
-        case 2:
-            if (s.stored == CHIMP_NOTHING_STORED) {
-                s.fault = "reuse of leading zeros that are not stored";
-                goto out;
-            }
-            s.previous ^= wire_get_bits(base, s.at + 2, 64 - s.stored);
-            s.at += 66 - s.stored;
-            break;
-        default:
-            s.stored = bucket_leading[word >> 59 & 7];
-            s.previous ^= wire_get_bits(base, s.at + 5, 64 - s.stored);
-            s.at += 69 - s.stored;
+        } else {
+            s.stored = CHIMP_NOTHING_STORED;
+            s.at += 2;
         }
         values[s.done++] = wire_double_of(s.previous);
     }
-out:
     *r = s;
 }
 
@@ -138,12 +133,13 @@ unsigned char *mebo_chimp_encode(unsigned char *out, const double *values, uint3
             wire_put_bits(&w, (uint64_t)1 << 9 | bucket << 6 | size, 11);
             wire_put_long(&w, x >> trailing, size);
             stored = CHIMP_NOTHING_STORED;
-        } else if (leading == stored) {
-            wire_put_bits(&w, 2, 2);
-            wire_put_long(&w, x, 64 - leading);
         } else {
-            wire_put_bits(&w, (uint64_t)3 << 3 | bucket, 5);
-            wire_put_long(&w, x, 64 - leading);
+            /* 10 or 11, without a branch: which of them is as good as random in full-precision data. */
+            unsigned fresh = leading != stored;
+            uint64_t head = (uint64_t)(2 | fresh) << 3 * fresh | (bucket & (0 - fresh));
+            unsigned high_bits = 32 - leading; /* leading is at most 24 */
+            wire_put_bits(&w, head << high_bits | x >> 32, 2 + 3 * fresh + high_bits);
+            wire_put_bits(&w, x & 0xFFFFFFFFU, 32);
             stored = leading;
         }
     }
