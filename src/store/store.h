@@ -1,20 +1,23 @@
 /* The store: T-charts, the outbox of completed contexts, U-charts and chart sets, behind one interface.
  *
- * Every call is asynchronous: it returns at once, and `done(arg, reply)` runs exactly once, on a thread of the store, with
- * a reply that the receiver owns and gives back with store_reply_free. (Only when there is no memory for the call itself
- * does `done` run before it returns, with ERR_NO_MEMORY.) No lock is held while `done` runs, but the calls behind it wait
- * for it: it hands the reply on and returns. It may make further calls; it may not close the store.
- * What a call is given (texts, bytes, arrays) is borrowed until `done` runs; a single key, query, completion, chunk or
- * U-chart struct is copied, what it points to is not. Calls may come from any thread. Calls of one thread on the same
- * context are carried out in their order. All writes are idempotent: the same call again gives the same state.
- * At most STORE_QUEUE_MAX_CALLS reads and as many writes wait at a time: beyond that a call is answered ERR_UNAVAILABLE.
+ * Every call is asynchronous: it returns at once, and `done(arg, reply)` runs exactly once, on a thread of
+ * the store, with a reply that the receiver owns and gives back with store_reply_free. (Only when there is no
+ * memory for the call itself does `done` run before it returns, with ERR_NO_MEMORY.) No lock is held while
+ * `done` runs, but the calls behind it wait for it: it hands the reply on and returns. It may make further
+ * calls; it may not close the store. What a call is given (texts, bytes, arrays) is borrowed until `done`
+ * runs; a single key, query, completion, chunk or U-chart struct is copied, what it points to is not. Calls
+ * may come from any thread. Calls of one thread on the same context are carried out in their order. All
+ * writes are idempotent: the same call again gives the same state. At most STORE_QUEUE_MAX_CALLS reads and as
+ * many writes wait at a time: beyond that a call is answered ERR_UNAVAILABLE.
  *
- * The store is the truth about what must be judged (the announcement is only a hint): a context enters the outbox together
- * with its last chunk, and leaves it together with its U-chart or its dead mark, each in one atomic step.
+ * The store is the truth about what must be judged (the announcement is only a hint): a context enters the
+ * outbox together with its last chunk, and leaves it together with its U-chart or its dead mark, each in one
+ * atomic step.
  *
- * Errors in a reply: ERR_UNAVAILABLE (away, busy, locked: try again), ERR_TIMEOUT (perhaps done: try again), ERR_IO (disk
- * full, permission, broken device: the text says which), ERR_CORRUPT (stored data cannot be read), ERR_NOT_FOUND,
- * ERR_CONFLICT, ERR_LIMIT, ERR_INVALID, ERR_NO_MEMORY, ERR_CLOSED. A failed write has left nothing half written. */
+ * Errors in a reply: ERR_UNAVAILABLE (away, busy, locked: try again), ERR_TIMEOUT (perhaps done: try again),
+ * ERR_IO (disk full, permission, broken device: the text says which), ERR_CORRUPT (stored data cannot be
+ * read), ERR_NOT_FOUND, ERR_CONFLICT, ERR_LIMIT, ERR_INVALID, ERR_NO_MEMORY, ERR_CLOSED. A failed write has
+ * left nothing half written. */
 #ifndef CHAMBERLAIN_STORE_STORE_H
 #define CHAMBERLAIN_STORE_STORE_H
 
@@ -29,8 +32,8 @@ enum {
     STORE_CHUNK_MAX_BYTES = 8 * 1024 * 1024, /* of one T-chart blob */
     STORE_CHUNKS_MAX = 4096,                 /* of one context */
     STORE_LIST_MAX = 10000,                  /* rows of one reply: page with the cursor */
-    STORE_BULK_MAX_ROWS = 100000,            /* rows of one fetch_history_bulk: ask for fewer keys at a time */
-    STORE_QUEUE_MAX_CALLS = 4096             /* reads, or writes, that wait for a thread of the store */
+    STORE_BULK_MAX_ROWS = 100000, /* rows of one fetch_history_bulk: ask for fewer keys at a time */
+    STORE_QUEUE_MAX_CALLS = 4096  /* reads, or writes, that wait for a thread of the store */
 };
 
 struct store;
@@ -83,7 +86,7 @@ struct store_history_query {
     const char *tool;
     const char *chamber;
     const char *recipe;
-    int64_t end_us;         /* the context the stretch starts from; itself never included */
+    int64_t end_us; /* the context the stretch starts from; itself never included */
     const char *context_id;
     bool later;    /* false: earlier contexts, newest first. true: later ones, oldest first */
     bool verdicts; /* give the verdicts too */
@@ -125,8 +128,8 @@ struct store_reply {
     struct store_counts counts;
     int64_t removed; /* expire: contexts and U-charts removed */
     bool degraded;   /* answered by a standby: verdicts made from it are of low quality */
-    bool newest;     /* fetch_history, earlier: no other context of the key ended after the start (cache_fill) */
-    bool shared;     /* the store's own, for want of memory: store_reply_free leaves it */
+    bool newest; /* fetch_history, earlier: no other context of the key ended after the start (cache_fill) */
+    bool shared; /* the store's own, for want of memory: store_reply_free leaves it */
 };
 
 typedef void store_done(void *arg, struct store_reply *reply);
@@ -139,11 +142,12 @@ struct store_options {
     int reader_threads;      /* 0: 2; at most 64 */
 };
 
-/* Opens "sqlite:PATH" (created when absent, unless read_only). ERR_INVALID: no such kind of store; ERR_IO, ERR_CORRUPT,
- * ERR_UNSUPPORTED (written by a newer version) with what to do. */
+/* Opens "sqlite:PATH" (created when absent, unless read_only). ERR_INVALID: no such kind of store; ERR_IO,
+ * ERR_CORRUPT, ERR_UNSUPPORTED (written by a newer version) with what to do. */
 int store_open(const char *url, const struct store_options *options, struct store **store, struct error *err);
 
-/* Waits until every call has had its `done`, then closes. New calls meanwhile are answered with ERR_CLOSED. */
+/* Waits until every call has had its `done`, then closes. New calls meanwhile are answered with ERR_CLOSED.
+ */
 void store_close(struct store *store);
 
 /* The kind and place for people: "sqlite:/var/lib/chamberlain/store.db". */
@@ -155,50 +159,56 @@ const char *store_name(const struct store *store);
 void store_put_chunk(struct store *store, const struct store_key *key, const struct store_chunk *chunk,
                      store_done *done, void *arg);
 
-/* Writes `chunks` (the last ones, or all) and completes the context: it is in the outbox from now on. A context that is
- * complete already, with the same announcement and chunks, is left as it is (reply->existed); with different ones it is
- * ERR_CONFLICT, and nothing changes: a judged trace is never replaced. ERR_INVALID when a chunk below chunk_count is missing. */
-void store_complete(struct store *store, const struct store_completion *completion, const struct store_chunk *chunks,
-                    size_t count, store_done *done, void *arg);
+/* Writes `chunks` (the last ones, or all) and completes the context: it is in the outbox from now on. A
+ * context that is complete already, with the same announcement and chunks, is left as it is (reply->existed);
+ * with different ones it is ERR_CONFLICT, and nothing changes: a judged trace is never replaced. ERR_INVALID
+ * when a chunk below chunk_count is missing. */
+void store_complete(struct store *store, const struct store_completion *completion,
+                    const struct store_chunk *chunks, size_t count, store_done *done, void *arg);
 
-/* The completion and every chunk; ERR_NOT_FOUND when the context is not complete, or its T-chart has expired (the text
- * tells which). */
+/* The completion and every chunk; ERR_NOT_FOUND when the context is not complete, or its T-chart has expired
+ * (the text tells which). */
 void store_fetch_tchart(struct store *store, const struct store_key *key, store_done *done, void *arg);
 
-/* The outbox: contexts completed before `completed_before_us` (ingest time) that have neither a U-chart nor a dead mark,
- * oldest first. */
-void store_list_outbox(struct store *store, int64_t completed_before_us, size_t limit, store_done *done, void *arg);
+/* The outbox: contexts completed before `completed_before_us` (ingest time) that have neither a U-chart nor a
+ * dead mark, oldest first. */
+void store_list_outbox(struct store *store, int64_t completed_before_us, size_t limit, store_done *done,
+                       void *arg);
 
-/* Marks a context as not judgeable, with the reason. Works for one the store has never seen too (when it is completed
- * later, it enters the outbox all the same). A context that has a U-chart keeps it and gets no mark. */
+/* Marks a context as not judgeable, with the reason. Works for one the store has never seen too (when it is
+ * completed later, it enters the outbox all the same). A context that has a U-chart keeps it and gets no
+ * mark. */
 void store_mark_dead(struct store *store, const struct store_key *key, const char *reason, int64_t when_us,
                      store_done *done, void *arg);
 
 /* Completed contexts by event order. */
-void store_list_contexts(struct store *store, const struct store_list_query *query, store_done *done, void *arg);
+void store_list_contexts(struct store *store, const struct store_list_query *query, store_done *done,
+                         void *arg);
 
-/* A completed (or dead) context by its id alone. ERR_NOT_FOUND. Of several with that id, the first by tool and chamber. */
+/* A completed (or dead) context by its id alone. ERR_NOT_FOUND. Of several with that id, the first by tool
+ * and chamber. */
 void store_find_context(struct store *store, const char *context_id, store_done *done, void *arg);
 
 void store_count(struct store *store, store_done *done, void *arg);
 
 /* --- U-charts --- */
 
-/* Writes (or replaces) a context's U-chart, and takes the context out of the outbox and out of the dead. Works for a
- * context that was never completed too. */
+/* Writes (or replaces) a context's U-chart, and takes the context out of the outbox and out of the dead.
+ * Works for a context that was never completed too. */
 void store_put_uchart(struct store *store, const struct store_uchart *uchart, store_done *done, void *arg);
 
 /* As store_put_uchart for several U-charts, all or none. */
-void store_put_ucharts(struct store *store, const struct store_uchart *ucharts, size_t count, store_done *done,
-                       void *arg);
+void store_put_ucharts(struct store *store, const struct store_uchart *ucharts, size_t count,
+                       store_done *done, void *arg);
 
 /* One context's U-chart with its verdicts. ERR_NOT_FOUND. */
 void store_fetch_uchart(struct store *store, const struct store_key *key, store_done *done, void *arg);
 
-void store_fetch_history(struct store *store, const struct store_history_query *query, store_done *done, void *arg);
+void store_fetch_history(struct store *store, const struct store_history_query *query, store_done *done,
+                         void *arg);
 
-/* Several stretches in one go (taking over chambers): reply->ucharts one after the other, reply->query_counts says how
- * many each has. ERR_LIMIT when they are more than STORE_BULK_MAX_ROWS together. */
+/* Several stretches in one go (taking over chambers): reply->ucharts one after the other, reply->query_counts
+ * says how many each has. ERR_LIMIT when they are more than STORE_BULK_MAX_ROWS together. */
 void store_fetch_history_bulk(struct store *store, const struct store_history_query *queries, size_t count,
                               store_done *done, void *arg);
 
@@ -224,10 +234,10 @@ struct store_retention {
 #define STORE_TCHART_RETENTION_US (INT64_C(3) * 86400 * 1000000)
 #define STORE_UCHART_RETENTION_US (INT64_C(365) * 86400 * 1000000)
 
-/* Removes at most `limit` T-charts and `limit` U-charts (with what is known of their contexts) that are older than
- * `retention` at `now_us`: by the end of the run, or by the time when it was completed (first seen, if it never was). A
- * context that still waits in the outbox is never removed. One call may do less than `limit`, so as not to hold up
- * others: call again while reply->more. */
+/* Removes at most `limit` T-charts and `limit` U-charts (with what is known of their contexts) that are older
+ * than `retention` at `now_us`: by the end of the run, or by the time when it was completed (first seen, if
+ * it never was). A context that still waits in the outbox is never removed. One call may do less than
+ * `limit`, so as not to hold up others: call again while reply->more. */
 void store_expire(struct store *store, const struct store_retention *retention, int64_t now_us, size_t limit,
                   store_done *done, void *arg);
 
