@@ -320,7 +320,8 @@ static bool format_header(const struct learn *learn, const struct learn_fit *fit
         "# Charts learned from %zu contexts taken to be normal. Their centre follows the process; what is\n"
         "# learned is how much each indicator varies, and how far out the limits lie so that all charts of "
         "a\n"
-        "# recipe together raise a false alarm on %g %% of the contexts.\n",
+        "# recipe together raise false alarms on %g %% of the contexts at most, as long as it varies like "
+        "that.\n",
         learn->contexts, learn->options.false_alarms * 100);
     for (size_t i = 0; i < learn->recipe_count; i++) {
         const struct learn_recipe *recipe = &learn->recipes[i];

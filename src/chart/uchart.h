@@ -15,7 +15,8 @@
 #include <stdint.h>
 
 enum point_flag {
-    POINT_ALARMED = 1,     /* a rule fired: the point is left out of later limits (docs/charts.md) */
+    POINT_ALARMED =
+        1, /* a rule fired: the point is left out of later limits, tracked ones aside (docs/charts.md) */
     POINT_LOW_QUALITY = 2, /* the data or the history was degraded */
     POINT_MISSING = 4      /* the window held no usable sample: value is NaN, nothing was judged */
 };
