@@ -57,7 +57,7 @@ static inline __attribute__((always_inline)) void block_body(const double *value
     block->sum = fold_sum(sum);
     block->min = min[0];
     block->max = max[0];
-    block->m2 = 0;
+    block->m2 = block->rest = 0;
     if (!squares || count == 0)
         return;
 
@@ -76,8 +76,8 @@ static inline __attribute__((always_inline)) void block_body(const double *value
         rest[i - whole] += d;
     }
     /* The mean is rounded; what is left of the deviations corrects for it (corrected two-pass algorithm). */
-    double left = fold_sum(rest);
-    double m2 = fold_sum(square) - left * left / (double)count;
+    block->rest = fold_sum(rest);
+    double m2 = fold_sum(square) - block->rest * block->rest / (double)count;
     block->m2 = m2 > 0 || !isfinite(m2) ? m2 : 0;
 }
 
@@ -135,14 +135,20 @@ static void sum_add(struct statistics *statistics, double x)
     statistics->sum = sum;
 }
 
+/* The means are compared as distances from the first one: near 1e9 their own roundings would be all that
+ * differs. */
 static void merge(struct statistics *into, const struct statistics_block *block, size_t count)
 {
-    if (into->count > 0) {
-        double n = (double)into->count, m = (double)count;
-        double delta = block->sum / m - statistics_mean(into);
-        into->m2 += block->m2 + delta * delta * (n * m / (n + m));
-    } else {
+    double m = (double)count, mean = block->sum / m;
+    if (into->count == 0) {
         into->m2 = block->m2;
+        into->shift = mean;
+        into->shifted = block->rest;
+    } else {
+        double n = (double)into->count, distance = mean - into->shift;
+        double delta = distance + (block->rest / m - into->shifted / n);
+        into->m2 += block->m2 + delta * delta * (n * m / (n + m));
+        into->shifted += distance * m + block->rest;
     }
     sum_add(into, block->sum);
     into->min = block->min < into->min ? block->min : into->min;

@@ -23,7 +23,9 @@ struct statistics {
     size_t count; /* samples that are not missing */
     double sum;   /* with `carry`: the compensated sum; read it with statistics_sum */
     double carry;
-    double m2; /* sum of squared deviations from the mean */
+    double m2;      /* sum of squared deviations from the mean */
+    double shift;   /* the first block's mean, and */
+    double shifted; /* the sum of the deviations from it: the mean to more places than one number holds */
     double min, max;
     double first, last;
 };
@@ -54,7 +56,8 @@ size_t statistics_compact(const double *values, size_t count, double *out);
 /* What one block adds. The two functions have equal results; the tests hold them against each other. */
 struct statistics_block {
     double sum, min, max;
-    double m2; /* about the block's mean; 0 unless asked for */
+    double m2;   /* about the block's mean; 0 unless asked for */
+    double rest; /* sum of the deviations from the block's rounded mean; likewise */
 };
 
 void statistics_block_portable(const double *values, size_t count, bool squares,
