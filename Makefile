@@ -1,0 +1,43 @@
+# The front door. Everything real is in meson.build and scripts/.
+BUILD ?= build
+
+.PHONY: all setup build demo test bench lint fmt clean help
+
+all: build
+
+help:
+	@echo "make demo    set up, build, and judge 86 real etch wafers: the faults found, in about a minute"
+	@echo "make test    set up, build, and run every test"
+	@echo "make build   build/chamberlain"
+	@echo "make bench   measure, beside the peers"
+	@echo "make lint    formatting and static analysis;  make fmt   format the sources"
+	@echo "make clean   remove what was built"
+
+setup:
+	@scripts/setup build
+
+build: setup
+	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) -Dtests=false -Dwerror=false >$(BUILD).log 2>&1 \
+		|| { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+	@ninja -C $(BUILD) --quiet chamberlain
+
+demo: build
+	@scripts/demo $(BUILD)/chamberlain
+
+test:
+	@scripts/test
+
+bench:
+	@scripts/bench
+
+lint:
+	@scripts/setup lint
+	@scripts/lint
+
+fmt:
+	@scripts/setup lint
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build build-* demo
