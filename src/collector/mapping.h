@@ -1,7 +1,7 @@
 /* How the columns of a trace file become contexts: the mapping file (YAML, docs/import.md has every key).
  *
  *     name: phm2016_cmp
- *     context: "{WAFER_ID}-{STAGE}"        # rows of the same context id are one context
+ *     context: "cmp_{WAFER_ID}_{STAGE}"    # rows of the same context id are one context
  *     tool: "CMP-{MACHINE_ID}"
  *     chamber: {text: "{CHAMBER:int}", values: {"1": "1-3", "2": "1-3"}}
  *     time: {column: TIMESTAMP, format: seconds, origin: "2001-01-01T00:00:00Z"}

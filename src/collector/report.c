@@ -3,8 +3,9 @@
 const char *import_event_name(enum import_event event)
 {
     static const char *const names[IMPORT_EVENTS] = {
-        "bad_row", "bad_cell",   "tail_cut",     "out_of_order", "repeated", "too_few",       "missing_step",
-        "gap",     "unreadable", "name_changed", "empty",        "refused",  "missing_trace", "bad_file"};
+        "bad_row", "bad_cell",     "tail_cut", "out_of_order",  "repeated",
+        "too_few", "missing_step", "gap",      "unreadable",    "name_changed",
+        "empty",   "refused",      "conflict", "missing_trace", "bad_file"};
     return names[event];
 }
 
@@ -16,6 +17,7 @@ enum log_level import_event_level(enum import_event event)
         return LOG_LEVEL_INFO;
     case IMPORT_EMPTY:
     case IMPORT_REFUSED:
+    case IMPORT_CONFLICT:
     case IMPORT_MISSING_TRACE:
     case IMPORT_BAD_FILE:
         return LOG_LEVEL_ERROR;

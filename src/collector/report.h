@@ -45,6 +45,7 @@ enum import_event {
     IMPORT_NAME_CHANGED,  /* quality low: tool, chamber, ... change within the context */
     IMPORT_EMPTY,         /* no context: no readable sample */
     IMPORT_REFUSED,       /* no context: its names cannot be used */
+    IMPORT_CONFLICT,      /* no context: one of its id is stored already, with other content */
     IMPORT_MISSING_TRACE, /* runs.csv names a run that has no file */
     IMPORT_BAD_FILE,      /* the file cannot be read at all: nothing of it is taken */
     IMPORT_EVENTS
@@ -60,7 +61,9 @@ struct import_report {
 };
 
 struct import_sink {
-    /* Takes a context: packs, stores and announces it. Not 0 stops the import with that error. */
+    /* Takes a context: packs, stores and announces it. One that is stored already, with the same content, is
+     * taken (0). ERR_CONFLICT, when another content is stored under its id, is reported, counted, and passed
+     * over; any other error stops the import. */
     int (*take)(void *arg, const struct import_context *context, struct error *err);
     /* Takes a finding; NULL: findings are only counted. */
     void (*report)(void *arg, const struct import_report *report);
@@ -88,7 +91,8 @@ enum { IMPORT_REPORTS_PER_FILE_MAX = 20 }; /* of one kind: the others are counte
 const char *import_event_name(enum import_event event);
 
 /* How loud a finding is: info for what is cut as a matter of course (tail_cut, repeated), error for what is
- * not taken at all (refused, empty, missing_trace, bad_file), else a warning. */
+ * not taken at all (refused, conflict, empty,
+ * missing_trace, bad_file), else a warning. */
 enum log_level import_event_level(enum import_event event);
 
 /* Counts an event and, unless it is over its bound for this file, reports it. `reported` counts by event

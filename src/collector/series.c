@@ -310,6 +310,11 @@ static int deliver(struct series *series, const struct series_layout *layout, st
         return 0;
     }
     int code = notes->sink->take(notes->sink->arg, &made, err);
+    if (code == ERR_CONFLICT) {
+        series_note(notes, series, IMPORT_CONFLICT, series->line, NULL, "the context is not taken: %s",
+                    err->text);
+        return 0;
+    }
     if (code != 0)
         return code;
     notes->summary->contexts++;

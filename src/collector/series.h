@@ -68,7 +68,7 @@ int series_order(struct series *series, const struct series_layout *layout, cons
                  struct series_notes *notes);
 
 /* Judges the quality of an ordered series and gives it to the sink as a context; an empty one, or one whose
- * names cannot be used, is reported instead. `*arena` takes what lives as long as the call. Returns what the
+ * names cannot be used, is reported instead. `arena` takes what lives as long as the call. Returns what the
  * sink returns, or ERR_NO_MEMORY. */
 int series_deliver(struct series *series, const struct series_layout *layout,
                    const struct quality_rules *rules, struct series_notes *notes, struct arena *arena,

@@ -16,14 +16,15 @@ struct recorder {
     struct strbuf reports; /* a line each: "[event] FILE:LINE: ..." */
     struct import_summary summary;
     struct error err;
-    int refuse_after; /* take fails with ERR_UNAVAILABLE after so many; 0: never */
+    int refuse_after; /* take fails after so many contexts; 0: never */
+    int refusal;      /* with this code */
 };
 
 static int recorder_take(void *arg, const struct import_context *context, struct error *err)
 {
     struct recorder *recorder = arg;
     if (recorder->refuse_after > 0 && recorder->count == (size_t)recorder->refuse_after)
-        return error_set(err, ERR_UNAVAILABLE, "the store is away");
+        return error_set(err, recorder->refusal, "not now");
     assert_true(recorder->count < 400);
     struct arena *arena = &recorder->arena;
     struct import_context *copy = &recorder->contexts[recorder->count++];

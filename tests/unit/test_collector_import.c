@@ -155,10 +155,13 @@ static void many_contexts_of_one_file_in_the_order_of_their_ends(void **state)
         int64_t start_us, end_us;
         double rotation;
     } expected[] = {
-        {"-4113511818-A", "4-6", "CMP_STAGE_A", 356, 1459941609667000, 1459941983667000, 4999.76744185858},
-        {"-4224160580-B", "4-6", "CMP_STAGE_B", 350, 1459942933333000, 1459943300333000, 5102.32558139339},
-        {"371447024-A", "1-3", "CMP_STAGE_A", 286, 1459944282333000, 1459944583333000, 1978.1395348833998},
-        {"-4027511782-B", "4-6", "CMP_STAGE_B", 112, 1461146400000000, 1461146513000000, 1215.348837209}};
+        {"cmp_-4113511818_A", "4-6", "CMP_STAGE_A", 356, 1459941609667000, 1459941983667000,
+         4999.76744185858},
+        {"cmp_-4224160580_B", "4-6", "CMP_STAGE_B", 350, 1459942933333000, 1459943300333000,
+         5102.32558139339},
+        {"cmp_371447024_A", "1-3", "CMP_STAGE_A", 286, 1459944282333000, 1459944583333000,
+         1978.1395348833998},
+        {"cmp_-4027511782_B", "4-6", "CMP_STAGE_B", 112, 1461146400000000, 1461146513000000, 1215.348837209}};
     struct recorder *recorder = recorder_new();
     struct import_sink sink = recorder_sink(recorder);
     struct mapping *mapping = NULL;
@@ -490,12 +493,24 @@ static void memory_is_bounded_and_the_sink_can_stop(void **state)
     mapping_free(mapping);
     recorder = recorder_new();
     recorder->refuse_after = 3;
+    recorder->refusal = ERR_UNAVAILABLE;
     sink = recorder_sink(recorder);
     assert_int_equal(
         import_path(PROJECT_ROOT "/data/lam9600", NULL, &sink, &recorder->summary, &recorder->err),
         ERR_UNAVAILABLE);
     assert_int_equal(recorder->summary.contexts, 3);
     assert_int_equal(recorder->summary.files_failed, 0);
+    recorder_free(recorder);
+    /* Another content under the same id is told and counted, and the others are taken. */
+    recorder = recorder_new();
+    recorder->refuse_after = 3;
+    recorder->refusal = ERR_CONFLICT;
+    sink = recorder_sink(recorder);
+    assert_int_equal(
+        import_path(PROJECT_ROOT "/data/lam9600", NULL, &sink, &recorder->summary, &recorder->err), 0);
+    assert_int_equal(recorder->summary.contexts, 3);
+    assert_int_equal(recorder->summary.events[IMPORT_CONFLICT], 83);
+    assert_true(told(recorder, "[conflict] "));
     recorder_free(recorder);
 }
 
