@@ -321,6 +321,45 @@ static void v2_takes_the_wide_index_only_where_needed(void **state)
     free(values);
 }
 
+/* 65,536 metrics, all sharing one column: the last index and the member count just fit their 16 bits. */
+static void the_most_metrics_fit(void **state)
+{
+    (void)state;
+    enum { MOST = 65536 };
+    static const int64_t times[2] = {7, 8};
+    static const double values[2] = {1, 2};
+    for (int v1 = 0; v1 < 2; v1++) {
+        struct arena arena;
+        struct mebo_encoder encoder;
+        struct mebo_bytes bytes;
+        struct mebo_blob blob;
+        struct error err = {0};
+        struct mebo_options o = v1 ? mebo_options_default() : mebo_options_tchart();
+        o.names = false;
+        arena_init(&arena, 0);
+        mebo_encoder_init(&encoder, &o, 0, &arena);
+        struct mebo_series series = {.count = 2, .times_us = times, .values = values};
+        for (uint64_t i = 0; i < MOST; i++) {
+            series.id = (i + 1) * UINT64_C(0x9E3779B97F4A7C15); /* odd factor: all different, in no order */
+            assert_int_equal(mebo_encoder_add(&encoder, &series, &err), 0);
+        }
+        series.id = 1;
+        assert_int_equal(mebo_encoder_add(&encoder, &series, &err), ERR_LIMIT);
+        assert_int_equal(mebo_encoder_finish(&encoder, &bytes, &err), 0);
+        if (mebo_blob_open(&blob, bytes.data, bytes.length, &arena, NULL, &err) != 0)
+            fail_msg("%s", err.text);
+        assert_int_equal(blob.header.metric_count, MOST);
+        assert_int_equal(blob.header.has_shared_timestamps, !v1);
+        for (uint64_t i = 0; i < MOST; i += 4369) {
+            uint32_t metric;
+            assert_int_equal(mebo_blob_find(&blob, (i + 1) * UINT64_C(0x9E3779B97F4A7C15), &metric), 0);
+            series.id = blob.metrics[metric].id;
+            assert_series(&blob, metric, &series, false);
+        }
+        arena_free(&arena);
+    }
+}
+
 static void v1_says_what_to_do_when_a_column_is_too_long(void **state)
 {
     (void)state;
@@ -495,6 +534,7 @@ int main(void)
         cmocka_unit_test(columns_of_every_short_length_make_the_round_trip),
         cmocka_unit_test(alp_codes_of_every_width_make_the_round_trip),
         cmocka_unit_test(v2_takes_the_wide_index_only_where_needed),
+        cmocka_unit_test(the_most_metrics_fit),
         cmocka_unit_test(v1_says_what_to_do_when_a_column_is_too_long),
         cmocka_unit_test(the_encoder_refuses_what_no_blob_can_hold),
         cmocka_unit_test(equal_timestamps_are_decoded_once),
