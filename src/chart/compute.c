@@ -456,7 +456,9 @@ static void compute_terms(struct computer *computer, const struct plan_group *gr
         else if (!(group->needs & (PLAN_SUMMARY | PLAN_ORDER)))
             there = 1;
         has_copy = needs_copy(term->statistic);
-        double value = term_value(computer, column, ranges, &statistics, ordered, term);
+        double value = (double)NAN;
+        if (there > 0 || term->statistic == STATISTIC_COUNT)
+            value = term_value(computer, column, ranges, &statistics, ordered, term);
         computer->values[i] = value;
         if (!isfinite(value) && there == 0)
             computer->reasons[i] = say(arena_printf(computer->arena, "every sample of %s in %s is missing",
