@@ -141,7 +141,7 @@ unsigned char *mebo_delta_encode(unsigned char *out, const int64_t *times, uint3
         delta = next - t;
         t = next;
         seen |= z;
-        if (WIRE_LIKELY(z < 0x4000)) { /* one or two bytes without a branch between them */
+        if (WIRE_LIKELY(z < 0x4000)) {                   /* one or two bytes without a branch between them */
             unsigned two = (unsigned)(z + 0x3F80) >> 14; /* z >= 0x80 */
             unsigned groups = (unsigned)(z + (z & 0x3F80));
             wire_store16(out, (uint16_t)(groups | two << 7), false);
