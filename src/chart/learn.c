@@ -272,6 +272,7 @@ static int probe_make(struct learn_recipe *recipe, struct error *err)
     for (size_t i = 0; i < recipe->slot_count; i++) {
         strbuf_clear(&equation);
         learn_format_equation(recipe, &recipe->slots[i], &equation);
+        text.failed |= equation.failed; /* clearing it forgets that */
         strbuf_printf(&text, "- name: \"%zu\"\n  recipe: \"*\"\n  equation: ", i);
         learn_format_scalar(&text, equation.text);
         strbuf_add_char(&text, '\n');

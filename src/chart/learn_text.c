@@ -386,6 +386,7 @@ static void format_chart(const struct learn *learn, const struct learn_recipe *r
     const struct learn_slot *slot = &recipe->slots[index];
     const struct learn_chart *chart = &fit->charts[index];
     format_name(learn, recipe, slot, name);
+    yaml->failed |= name->failed; /* clearing it forgets that */
     strbuf_add(yaml, "- name: ");
     learn_format_scalar(yaml, name->text);
     strbuf_add(yaml, "\n  recipe: ");
@@ -394,6 +395,7 @@ static void format_chart(const struct learn *learn, const struct learn_recipe *r
     format_baseline(learn, yaml);
     strbuf_clear(name);
     learn_format_equation(recipe, slot, name);
+    yaml->failed |= name->failed;
     strbuf_add(yaml, "  equation: ");
     format_quoted(yaml, name->text);
     strbuf_add_char(yaml, '\n');
@@ -424,10 +426,9 @@ static bool format_charts(const struct learn *learn, const struct learn_recipe *
         if (fit->charts[order[i].slot].reason == LEARN_CHARTED)
             format_chart(learn, recipe, fit, order[i].slot, &name, yaml);
     }
-    bool fine = !name.failed;
     strbuf_free(&name);
     free(order);
-    return fine;
+    return true;
 }
 
 /* The contexts learned from, so that a later evaluation can leave them out of its count. */
