@@ -140,10 +140,11 @@ int mebo_blob_find(const struct mebo_blob *blob, uint64_t id, uint32_t *metric);
  * names of one hash), or ERR_NOT_FOUND. */
 int mebo_blob_find_name(const struct mebo_blob *blob, const char *name, uint32_t *metric);
 
-/* Decodes a metric's values into `values[metrics[metric].count]`. */
+/* Decodes a metric's values into `values[metrics[metric].count]`. This and the next: ERR_CORRUPT when the
+ * column does not hold exactly its points, ERR_INVALID for a metric the blob has not. */
 int mebo_blob_values(const struct mebo_blob *blob, uint32_t metric, double *values, struct error *err);
 
-/* Decodes a metric's timestamps (microseconds since the Unix epoch) into `times_us[metrics[metric].count]`.
+/* Decodes a metric's timestamps, microseconds since the Unix epoch, into `times_us[metrics[metric].count]`.
  */
 int mebo_blob_read_timestamps(const struct mebo_blob *blob, uint32_t metric, int64_t *times_us,
                               struct error *err);
@@ -174,8 +175,7 @@ struct mebo_set {
 /* A metric's points over a whole set: contiguous, in the set's order. */
 struct mebo_column {
     const double *values;
-    const int64_t
-        *times_us; /* the same pointer for metrics known to have the same timestamps in every blob */
+    const int64_t *times_us; /* one pointer for metrics known to have the same timestamps in every blob */
     size_t count;
     bool found; /* some blob has the metric; without it both pointers are NULL and count is 0 */
 };
@@ -185,7 +185,8 @@ int mebo_set_open(struct mebo_set *set, const struct mebo_bytes *chunks, size_t 
                   const struct mebo_limits *limits, struct error *err);
 
 /* Decodes the metrics `ids[count]` into `columns[count]`, arrays in the set's arena. A metric that no blob
- * has is no error (`found` is false). */
+ * has is no error (`found` is false). Each call decodes anew: ask once for everything that is needed.
+ * ERR_CORRUPT a damaged column, with its blob, metric and byte; ERR_NO_MEMORY. */
 int mebo_set_columns(struct mebo_set *set, const uint64_t *ids, size_t count, struct mebo_column *columns,
                      struct error *err);
 
@@ -203,7 +204,7 @@ struct mebo_options {
     int zstd_level;         /* 0 means 3 */
 };
 
-/* What the Go library's default encoder writes: V1, little endian, delta + gorilla, no compression, no names.
+/* What the Go library's default encoder writes: V1, little endian, delta + gorilla, uncompressed, no names.
  */
 struct mebo_options mebo_options_default(void);
 
