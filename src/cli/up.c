@@ -172,7 +172,9 @@ static int prepare_store(struct up *up, struct error *err)
     if (strcmp(up->store_kind, "sqlite") != 0)
         return error_set(err, ERR_UNSUPPORTED, "--store %s: this version has the embedded store only: --store sqlite",
                          up->store_kind);
-    snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/store.db", up->dir);
+    int length = snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/store.db", up->dir);
+    if (length < 0 || (size_t)length >= sizeof up->store_url)
+        return error_set(err, ERR_LIMIT, "the path of --dir is too long");
     struct store *store;
     int code = store_open(up->store_url, NULL, &store, err);
     if (code)
