@@ -1,0 +1,65 @@
+"""Fixtures of the end-to-end tests: real processes of the binary in $CHAMBERLAIN_BINARY (build/chamberlain when it is not
+set), a real nats-server, and nothing outside pytest's temporary folder. Each test has a fab and ports of its own, so that
+suites may run side by side."""
+
+import os
+import pathlib
+
+import pytest
+
+from fab import Fab
+from traces import CHARTS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def binary():
+    path = pathlib.Path(os.environ.get("CHAMBERLAIN_BINARY", ROOT / "build" / "chamberlain"))
+    assert path.exists(), f"no {path}: run make build, or set CHAMBERLAIN_BINARY"
+    return path.resolve()
+
+
+@pytest.fixture
+def make_fab(binary, tmp_path):
+    """Makes fabs: make_fab("name") has the folder `name` to itself."""
+    made = []
+
+    def make(name):
+        made.append(Fab(binary, tmp_path / name))
+        return made[-1]
+
+    yield make
+    for fab in made:
+        fab.close()
+
+
+@pytest.fixture
+def fab(make_fab):
+    """A fab in which nothing runs yet."""
+    return make_fab("fab")
+
+
+@pytest.fixture
+def charts(tmp_path):
+    """A chart file whose rules look back, so that a wrong or missing history would change verdicts."""
+    path = tmp_path / "charts.yaml"
+    path.write_text(CHARTS)
+    return path
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows what the processes said."""
+    report = (yield).get_result()
+    if report.failed and call.when == "call":
+        for name, value in item.funcargs.items():
+            if isinstance(value, Fab):
+                for log in ("up.log", "defender-0.log", "nats-server.log", "watch.log"):
+                    if value.log(log):
+                        report.sections.append((f"{name}: {log}", value.log(log)))

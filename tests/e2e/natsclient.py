@@ -1,0 +1,71 @@
+"""nats-py with plain calls instead of coroutines: the independent client of these tests."""
+
+import asyncio
+import json
+import threading
+
+import nats
+from nats.js.errors import NotFoundError
+
+
+class NatsClient:
+    """One connection. It runs in a thread of its own, so that it stays alive between the calls of a test."""
+
+    def __init__(self, url):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._nc = self._call(nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1,
+                                           error_cb=_ignore, allow_reconnect=True))
+        self._js = self._nc.jetstream(timeout=5)
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
+
+    def close(self):
+        self._call(self._nc.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def publish(self, subject, payload, message_id=None, headers=None):
+        """Publishes to a stream and returns its acknowledgement. payload: bytes, text, or what becomes JSON."""
+        if not isinstance(payload, (bytes, str)):
+            payload = json.dumps(payload)
+        if isinstance(payload, str):
+            payload = payload.encode()
+        headers = dict(headers or {})
+        if message_id:
+            headers["Nats-Msg-Id"] = message_id
+        return self._call(self._js.publish(subject, payload, headers=headers or None))
+
+    def stream(self, name):
+        return self._call(self._js.stream_info(name))
+
+    def stream_exists(self, name):
+        try:
+            self.stream(name)
+            return True
+        except NotFoundError:
+            return False
+
+    def consumer(self, stream, name):
+        return self._call(self._js.consumer_info(stream, name))
+
+    def messages(self, stream):
+        """Every message of the stream, in order, without taking any."""
+        state = self.stream(stream).state
+        found = []
+        for sequence in range(state.first_seq, state.last_seq + 1):
+            try:
+                found.append(self._call(self._js.get_msg(stream, sequence)))
+            except NotFoundError:
+                pass
+        return found
+
+    def purge(self, stream):
+        self._call(self._js.purge_stream(stream))
+
+
+async def _ignore(_):
+    """A server that goes away is what some tests are about."""

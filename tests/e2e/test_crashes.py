@@ -1,0 +1,130 @@
+"""Nothing is lost and nothing is judged twice, whatever dies and whenever."""
+
+import random
+import shutil
+import signal
+import time
+
+from fab import until
+from traces import write_runs
+
+
+def publish_all(client, announcements, names, prefix="hand", pause_s=0.0):
+    for name in names:
+        subject, message = announcements[name]
+        client.publish(subject, message, message_id=f"{prefix}-{name}")
+        if pause_s:
+            time.sleep(pause_s)
+
+
+def prepared(fab, tmp_path, charts, chambers=20, runs=15):
+    """Streams are there, contexts are stored, nothing is announced, no defender runs. Returns ids and announcements."""
+    names = write_runs(tmp_path / "runs", chambers, runs)
+    fab.put_charts(charts)
+    fab.start()
+    fab.kill(fab.defender, signal.SIGTERM)
+    announcements = fab.take_announcements(tmp_path / "runs")
+    assert sorted(announcements) == sorted(names)
+    return names, announcements
+
+
+def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_path, charts):
+    """A program of another kind announces 300 contexts while the defender is killed, without warning, six times in the
+    middle of its work. Afterwards every context has exactly one verdict, each is what a recomputation gives, the stream is
+    empty and no letter is dead."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    names, announcements = prepared(fab, tmp_path, charts)
+    client = fab.nats()
+    fab.start_defender("--ack-wait", "2s", ready=False)
+    share = len(names) // 6
+    half_done = 0
+    for part in range(6):
+        publish_all(client, announcements, names[part * share:(part + 1) * share])
+        time.sleep(chance.uniform(0.0, 0.25))
+        fab.kill(fab.defender)
+        waiting = client.stream("dc-notifications").state.messages
+        half_done += 0 < waiting
+        fab.start_defender(ready=False)
+    assert half_done, "no kill came in the middle of anything: this proves nothing"
+    fab.wait()
+    fab.assert_all_judged(names)
+    assert client.stream("dc-dead").state.messages == 0
+    fab.assert_verified()
+
+
+def test_a_nats_server_that_loses_its_disk_loses_no_context(fab, tmp_path, charts):
+    """nats-server dies in mid-flight, its whole store folder is gone, and an empty one comes up: the store's outbox still
+    has every context. Streams and consumer are made anew, and all is judged."""
+    names, announcements = prepared(fab, tmp_path, charts)
+    client = fab.nats()
+    publish_all(client, announcements, names)
+    fab.start_defender("--sweep-age", "2s", "--sweep-interval", "1s", ready=False)
+    until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
+    fab.kill(fab.server)
+    shutil.rmtree(fab.dir / "nats")
+    judged_then = len(fab.judged_ids())
+    assert judged_then < len(names), "the server died too late: nothing was in flight"
+    fab.start_nats()
+    fab.wait()
+    fab.assert_all_judged(names)
+    assert len(names) > judged_then
+    for stream in ("dc-notifications", "dc-dead", "alarms"):
+        assert client.stream_exists(stream), stream
+    assert client.consumer("dc-notifications", "defender-0").num_ack_pending == 0
+    assert client.stream("dc-dead").state.messages == 0
+    fab.assert_verified()
+
+
+def test_messages_that_nobody_was_there_for_are_found(fab, tmp_path, charts):
+    """Contexts announced while no defender runs wait in the stream, also across a restart of nats-server; the defender that
+    comes judges them all."""
+    names, announcements = prepared(fab, tmp_path, charts, chambers=5, runs=8)
+    publish_all(fab.nats(), announcements, names)
+    fab.kill(fab.server)
+    fab.start_nats()
+    assert fab.status()["messages_waiting"] == len(names)
+    fab.start_defender()
+    fab.wait()
+    fab.assert_all_judged(names)
+    fab.assert_verified()
+
+
+def test_a_defender_told_to_stop_finishes_and_the_next_one_goes_on(fab, tmp_path, charts):
+    """SIGTERM while contexts are in flight: what was begun is finished, the exit is 0 and within 25 s, and the next defender
+    finds the rest."""
+    names, announcements = prepared(fab, tmp_path, charts)
+    client = fab.nats()
+    publish_all(client, announcements, names)
+    fab.start_defender(ready=False)
+    until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
+    begin = time.monotonic()
+    assert fab.kill(fab.defender, signal.SIGTERM) == 0
+    assert time.monotonic() - begin < 25
+    state = client.stream("dc-notifications").state
+    assert state.messages == len(names) - len(fab.judged_ids()) > 0
+    fab.start_defender()
+    fab.wait()
+    fab.assert_all_judged(names)
+    assert fab.status()["members"][0]["counts"]["repeated"] == 0
+    fab.assert_verified()
+
+
+def test_a_defender_that_sleeps_beyond_its_ack_wait_does_no_harm(fab, tmp_path, charts):
+    """A paused process (a laptop lid, a hypervisor) wakes up with messages that the server has long handed out again: it
+    judges nothing twice, and nothing is lost."""
+    names, announcements = prepared(fab, tmp_path, charts)
+    client = fab.nats()
+    publish_all(client, announcements, names)
+    fab.start_defender("--ack-wait", "2s", ready=False)
+    until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
+    fab.defender.send_signal(signal.SIGSTOP)
+    assert len(fab.judged_ids()) < len(names), "paused too late: nothing was in flight"
+    time.sleep(3.5)
+    fab.defender.send_signal(signal.SIGCONT)
+    fab.wait()
+    fab.assert_all_judged(names)
+    counts = fab.status()["members"][0]["counts"]
+    assert counts["judged"] == len(names) and counts["dead"] == 0
+    fab.assert_verified()
