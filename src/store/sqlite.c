@@ -189,7 +189,8 @@ static void sqlite_submit(struct store *base, struct store_call *call)
     struct call_list *list = to_writer ? &store->writes : &store->reads;
     if (refuse(store, call, list))
         list = &store->reads; /* a reader ends it */
-    else if (!to_writer || store_op_writes(call->op)) /* a read in the writer's queue has its order from there */
+    else if (!to_writer ||
+             store_op_writes(call->op)) /* a read in the writer's queue has its order from there */
         slots_take(store, call);
     store->in_flight++;
     list_push(list, call);
