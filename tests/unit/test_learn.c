@@ -488,6 +488,14 @@ static void lam_faults_are_found(void **state)
         false_alarms += !wafer->fault && !learned[i] && alarm;
         if (!wafer->fault && !learned[i] && alarm) /* truncated: 2 samples in step 4, no step 5 */
             assert_string_equal(wafer->context.id, "l3125");
+        if (strcmp(wafer->context.id, "l3125") == 0) {
+            const struct uchart_point *count = point_of(&uchart, "step.count.step5");
+            assert_close(count->value, 0, 0, "samples in step 5");
+            assert_int_equal(count->state, VERDICT_ALARM);
+            assert_int_equal(point_of(&uchart, "Pressure.mean.step4")->state, VERDICT_MISSING);
+            assert_string_equal(point_of(&uchart, "Pressure.mean.step4")->reason,
+                                "only 2 samples of Pressure in step 4, 24 needed");
+        }
     }
     assert_int_equal(faults, 15);
     assert_int_equal(found, 15);
@@ -695,8 +703,10 @@ static struct chart_set *learned_set(struct learn *learn, struct strbuf *yaml, s
 static void odd_names_survive(void **state)
 {
     (void)state;
-    static const char *const names[] = {"RF Power (W)", "it's",          "say \"x\"", "\xE2\x80\xA8line",
-                                        "\xC3\xA9tch",  "both \" and '", "true",      "tab\there"};
+    static const char *const names[] = {"RF Power (W)", "it's",
+                                        "say \"x\"",    "\xE2\x80\xA8line",
+                                        "\xC3\xA9tch",  "both \" and '\xE2\x80\xA8x: 1",
+                                        "true",         "tab\there"};
     static const char recipe[] = "E[1]*?\\ x: #";
     struct learn *learn = learn_new("lot", 0);
     for (size_t i = 0; i < 12; i++)
@@ -706,8 +716,8 @@ static void odd_names_survive(void **state)
     struct chart_set *set = learned_set(learn, &yaml, &result);
     /* Two names cannot stand in an equation or in a chart's name; the file says so. */
     assert_int_equal(result.charts, 6 * 2 + 1);
-    assert_non_null(
-        strstr(yaml.text, "#   left out: \"both \\\" and '\": an equation cannot hold such a name\n"));
+    assert_non_null(strstr(
+        yaml.text, "#   left out: \"both \\\" and '\\u2028x: 1\": an equation cannot hold such a name\n"));
     assert_non_null(
         strstr(yaml.text, "#   left out: \"tab\\u0009here\": an equation cannot hold such a name\n"));
     const struct chart *chart = chart_set_find(set, "\xE2\x80\xA8line.mean.step1");
@@ -812,6 +822,59 @@ static void lots_share_a_deviation_where_they_have_none(void **state)
     learn_free(learn);
 }
 
+/* Each chamber is a series of its own: what lies between chambers is no variation from one context to the
+ * next. */
+static void chambers_are_not_compared(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"A"};
+    struct learn *learn = learn_new(NULL, 1u << STATISTIC_MEAN);
+    for (size_t i = 0; i < 24; i++) {
+        struct wafer wafer;
+        struct error err;
+        small_wafer(&wafer, "R", "", i / 2, 1, names, 1);
+        wafer.context.chamber = i % 2 ? "2" : "1";
+        wafer.context.id = arena_printf(&wafer.table.arena, "c%zu", i);
+        double *values = arena_alloc(&wafer.table.arena, 4 * sizeof *values);
+        for (size_t k = 0; k < 4; k++)
+            values[k] = (double)(i / 2 % 3) + (i % 2 ? 1000 : 0);
+        for (size_t k = 0; k < wafer.table.trace.count; k++) {
+            if (strcmp(wafer.table.names[k], "A") == 0)
+                wafer.table.columns[k].value = values;
+        }
+        must(learn_add(learn, &wafer.context, &wafer.table.trace, wafer.table.names, &err), &err);
+        arena_free(&wafer.table.arena);
+    }
+    struct strbuf yaml;
+    struct learn_result result;
+    struct chart_set *set = learned_set(learn, &yaml, &result);
+    assert_close(chart_set_find(set, "A.mean.step1")->limits.stdev, 14.0 / 11 / 1.1283791670955126, 1e-14,
+                 "stdev");
+    chart_set_free(set);
+    strbuf_free(&yaml);
+    learn_free(learn);
+}
+
+/* A sensor that half of the contexts have gets charts, one that fewer have does not. */
+static void rare_sensors_are_left_out(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"A", "half", "rare"};
+    struct learn *learn = learn_new(NULL, 1u << STATISTIC_MEAN);
+    for (size_t i = 0; i < 26; i++)
+        add_small(learn, "R", "", i, 1, names, i < 12 ? 3 : i < 13 ? 2 : 1);
+    struct strbuf yaml;
+    struct learn_result result;
+    struct chart_set *set = learned_set(learn, &yaml, &result);
+    assert_non_null(chart_set_find(set, "half.mean.step1"));
+    assert_null(chart_set_find(set, "rare.mean.step1"));
+    assert_non_null(
+        strstr(yaml.text, "#   left out: \"rare\" in step 1: values in only 12 of 26 contexts\n"));
+    chart_set_free(set);
+    strbuf_free(&yaml);
+    learn_free(learn);
+}
+
 static void constant_sensors_are_left_out(void **state)
 {
     (void)state;
@@ -896,11 +959,18 @@ static void steps_have_a_bound(void **state)
     assert_int_equal(learn_add(learn, &wafer.context, &wafer.table.trace, wafer.table.names, &err),
                      ERR_LIMIT);
     arena_free(&wafer.table.arena);
-    /* What was learned before is untouched. */
+    /* What was learned before is untouched, and learning goes on. */
     struct strbuf yaml;
     struct chart_set *set = learned_set(learn, &yaml, &result);
     assert_int_equal(result.contexts, 12);
     assert_int_equal(result.charts, 2);
+    chart_set_free(set);
+    strbuf_free(&yaml);
+    for (size_t i = 13; i < 25; i++)
+        add_small(learn, "R", "", i, 3, names, 1);
+    set = learned_set(learn, &yaml, &result);
+    assert_int_equal(result.contexts, 24);
+    assert_int_equal(result.charts, 3);
     chart_set_free(set);
     strbuf_free(&yaml);
     learn_free(learn);
@@ -1019,7 +1089,8 @@ static void short_windows_are_not_judged(void **state)
                    "- {name: mean, equation: 'mean(A, step 1)', min_samples: 5}\n"
                    "- {name: fine, equation: 'mean(A, step 1)', min_samples: 4}\n"
                    "- {name: both, equation: 'mean(A, step 1) + mean(A)', min_samples: 6}\n"
-                   "- {name: count, equation: 'count(A, step 1)', min_samples: 5}\n",
+                   "- {name: count, equation: 'count(A, step 1)', min_samples: 5}\n"
+                   "- {name: none, equation: 'count(A, step 9)'}\n",
                    &err);
     must(set == NULL ? err.code : 0, &err);
     struct wafer wafer;
@@ -1036,6 +1107,9 @@ static void short_windows_are_not_judged(void **state)
     assert_close(point_of(&uchart, "fine")->value, 10.5, 0, "fine");
     assert_string_equal(point_of(&uchart, "both")->reason, "only 4 samples of A in step 1, 6 needed");
     assert_close(point_of(&uchart, "count")->value, 4, 0, "count");
+    /* A step that the run never came to has 0 samples: that is what tells of a broken-off run. */
+    assert_int_equal(point_of(&uchart, "none")->state, VERDICT_LEARNING);
+    assert_close(point_of(&uchart, "none")->value, 0, 0, "none");
     arena_free(&story.arena);
     arena_free(&wafer.table.arena);
     chart_set_free(set);
@@ -1057,6 +1131,8 @@ int main(void)
         cmocka_unit_test(runs_without_steps_are_charted_whole),
         cmocka_unit_test(lots_share_a_deviation_where_they_have_none),
         cmocka_unit_test(constant_sensors_are_left_out),
+        cmocka_unit_test(chambers_are_not_compared),
+        cmocka_unit_test(rare_sensors_are_left_out),
         cmocka_unit_test(what_cannot_be_learned_is_refused),
         cmocka_unit_test(steps_have_a_bound),
         cmocka_unit_test(false_alarms_keep_to_the_budget),
