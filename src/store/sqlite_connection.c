@@ -102,7 +102,8 @@ int sqlite_error(struct sqlite_connection *connection, int result, const char *w
     const char *words = connection->db && (sqlite3_errcode(connection->db) & 0xff) == (result & 0xff)
                             ? sqlite3_errmsg(connection->db)
                             : sqlite3_errstr(result);
-    bool system = code == ERR_IO && number != 0;
+    /* When a file cannot be opened, errno is that of SQLite's last attempt of several, which misleads. */
+    bool system = code == ERR_IO && number != 0 && (result & 0xff) != SQLITE_CANTOPEN;
     return error_set(err, code, "store %s: %s: %s (SQLite %d%s%s); %s", connection->path, what, words, result,
                      system ? ", " : "", system ? strerror(number) : "", advice_for(result));
 }
