@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ARENA_BLOCK_BYTES = 1024 * 1024 };
+
 void learn_options_default(struct learn_options *options)
 {
     *options = (struct learn_options){
@@ -46,7 +48,7 @@ int learn_create(const struct learn_options *options, struct learn **learn, stru
     if (made == NULL)
         return out_of_memory(err);
     made->options = *options;
-    arena_init(&made->arena, 1024 * 1024);
+    arena_init(&made->arena, ARENA_BLOCK_BYTES);
     *learn = made;
     return 0;
 }
@@ -85,14 +87,18 @@ static void *grown(void *items, size_t *capacity, size_t need, size_t item_bytes
     return moved;
 }
 
-static int recipe_for(struct learn *learn, const char *name, struct learn_recipe **recipe, struct error *err)
+static struct learn_recipe *recipe_find(const struct learn *learn, const char *name)
 {
     for (size_t i = 0; i < learn->recipe_count; i++) {
-        if (strcmp(learn->recipes[i].name, name) == 0) {
-            *recipe = &learn->recipes[i];
-            return 0;
-        }
+        if (strcmp(learn->recipes[i].name, name) == 0)
+            return &learn->recipes[i];
     }
+    return NULL;
+}
+
+/* Appends a recipe that is not there yet. */
+static int recipe_add(struct learn *learn, const char *name, struct error *err)
+{
     if (learn->recipe_count == LEARN_RECIPES_MAX)
         return error_set(err, ERR_LIMIT,
                          "contexts of more than %d recipes; learn a file for some of them at a time",
@@ -104,8 +110,7 @@ static int recipe_for(struct learn *learn, const char *name, struct learn_recipe
         learn->recipes = moved;
     if (moved == NULL || copy == NULL)
         return out_of_memory(err);
-    *recipe = &learn->recipes[learn->recipe_count++];
-    **recipe = (struct learn_recipe){.name = copy};
+    learn->recipes[learn->recipe_count++] = (struct learn_recipe){.name = copy};
     return 0;
 }
 
@@ -447,10 +452,14 @@ int learn_add(struct learn *learn, const struct context *context, const struct t
         return error_set(err, ERR_LIMIT,
                          "more than %d contexts to learn from; limit how many are taken of each group",
                          LEARN_CONTEXTS_MAX);
-    struct learn_recipe *recipe = NULL;
-    int code = recipe_for(learn, context->recipe, &recipe, err);
-    if (code != 0)
-        return code;
+    int code = 0;
+    struct learn_recipe *recipe = recipe_find(learn, context->recipe);
+    if (recipe == NULL) {
+        code = recipe_add(learn, context->recipe, err);
+        if (code != 0)
+            return code;
+        recipe = &learn->recipes[learn->recipe_count - 1];
+    }
     code = recipe_extend(learn, recipe, trace, names, err);
     if (code != 0)
         return error_prefix(err, code, "context '%s'", context->id);
@@ -577,6 +586,42 @@ static int write_checked(const struct learn *learn, const struct learn_fit *fits
     return code;
 }
 
+/* Fits every recipe, and counts. */
+static int fit_recipes(struct learn *learn, struct learn_fit *fits, struct arena *arena,
+                       struct learn_result *result, struct error *err)
+{
+    for (size_t i = 0; i < learn->recipe_count; i++) {
+        struct learn_recipe *recipe = &learn->recipes[i];
+        if (recipe->row_count == 0) /* its only contexts were refused */
+            continue;
+        qsort(recipe->rows, recipe->row_count, sizeof *recipe->rows, compare_rows);
+        int code = learn_fit_recipe(learn, recipe, arena, &fits[i], err);
+        if (code == 0)
+            code = check_recipe(learn, recipe, &fits[i], err);
+        if (code != 0)
+            return code;
+        result->recipes++;
+        result->charts += fits[i].chart_count;
+        result->groups += fits[i].group_count;
+        for (size_t k = 0; k < recipe->slot_count; k++) {
+            enum learn_reason reason = fits[i].charts[k].reason;
+            result->left_out += reason == LEARN_CONSTANT || reason == LEARN_TOO_FEW;
+        }
+    }
+    return result->charts > 0 ? 0 : nothing_learned(learn, err);
+}
+
+static int write_all(struct learn *learn, struct learn_fit *fits, struct arena *arena, struct strbuf *yaml,
+                     struct learn_result *result, struct error *err)
+{
+    int code = check_ids(learn, arena, err);
+    if (code == 0)
+        code = fit_recipes(learn, fits, arena, result, err);
+    if (code == 0)
+        code = write_checked(learn, fits, yaml, err);
+    return code;
+}
+
 int learn_write(struct learn *learn, struct strbuf *yaml, struct learn_result *result, struct error *err)
 {
     *result = (struct learn_result){.contexts = learn->contexts};
@@ -585,31 +630,8 @@ int learn_write(struct learn *learn, struct strbuf *yaml, struct learn_result *r
     struct arena arena;
     arena_init(&arena, 0);
     qsort(learn->recipes, learn->recipe_count, sizeof *learn->recipes, compare_recipes);
-    int code = check_ids(learn, &arena, err);
     struct learn_fit *fits = arena_calloc(&arena, learn->recipe_count, sizeof *fits);
-    if (code == 0 && fits == NULL)
-        code = out_of_memory(err);
-    for (size_t i = 0; code == 0 && i < learn->recipe_count; i++) {
-        struct learn_recipe *recipe = &learn->recipes[i];
-        if (recipe->row_count == 0) /* its only contexts were refused */
-            continue;
-        qsort(recipe->rows, recipe->row_count, sizeof *recipe->rows, compare_rows);
-        code = learn_fit_recipe(learn, recipe, &arena, &fits[i], err);
-        if (code == 0)
-            code = check_recipe(learn, recipe, &fits[i], err);
-        if (code != 0)
-            break;
-        result->recipes++;
-        result->charts += fits[i].chart_count;
-        result->groups += fits[i].group_count;
-        for (size_t k = 0; k < recipe->slot_count; k++)
-            result->left_out +=
-                fits[i].charts[k].reason == LEARN_CONSTANT || fits[i].charts[k].reason == LEARN_TOO_FEW;
-    }
-    if (code == 0 && result->charts == 0)
-        code = nothing_learned(learn, err);
-    if (code == 0)
-        code = write_checked(learn, fits, yaml, err);
+    int code = fits == NULL ? out_of_memory(err) : write_all(learn, fits, &arena, yaml, result, err);
     arena_free(&arena);
     return code;
 }

@@ -239,23 +239,27 @@ static void format_step(struct strbuf *yaml, double step)
     strbuf_add_json_double(yaml, step);
 }
 
+struct sensor_order {
+    const struct learn_sensor *sensor;
+};
+
 static int compare_sensors(const void *a, const void *b)
 {
-    const struct learn_sensor *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
+    const struct sensor_order *x = a, *y = b;
+    return strcmp(x->sensor->name, y->sensor->name);
 }
 
 static bool left_out_sensors(struct left_out *left)
 {
     size_t count = left->recipe->sensor_count;
-    const struct learn_sensor **sensors = calloc(count ? count : 1, sizeof *sensors);
-    if (sensors == NULL)
+    struct sensor_order *order = calloc(count ? count : 1, sizeof *order);
+    if (order == NULL)
         return false;
     for (size_t i = 0; i < count; i++)
-        sensors[i] = &left->recipe->sensors[i];
-    qsort(sensors, count, sizeof *sensors, compare_sensors);
+        order[i].sensor = &left->recipe->sensors[i];
+    qsort(order, count, sizeof *order, compare_sensors);
     for (size_t i = 0; i < count; i++) {
-        const struct learn_sensor *sensor = sensors[i];
+        const struct learn_sensor *sensor = order[i].sensor;
         bool constant = sensor->resolution == 0 && !sensor->is_step;
         if ((!constant && !sensor->unwritable) || !one_more(left))
             continue;
@@ -267,7 +271,7 @@ static bool left_out_sensors(struct left_out *left)
         else
             strbuf_printf(left->yaml, ": constant at %.15g\n", sensor->distinct[0]);
     }
-    free(sensors);
+    free(order);
     return true;
 }
 

@@ -98,7 +98,7 @@ static void wafer_read(struct wafer *wafer, const char *path)
     size_t columns = split(header, names, SENSORS_MAX), count = 0;
     table_init(&wafer->table);
     int64_t *time_us = arena_alloc(&wafer->table.arena, SAMPLES_MAX * sizeof *time_us);
-    double *values = arena_alloc(&wafer->table.arena, SENSORS_MAX * SAMPLES_MAX * sizeof *values);
+    double *values = arena_alloc(&wafer->table.arena, sizeof *values * SENSORS_MAX * SAMPLES_MAX);
     while (fgets(line, sizeof line, file) && count < SAMPLES_MAX) {
         assert_int_equal(split(line, fields, SENSORS_MAX), columns);
         must(clock_parse_rfc3339(fields[0], &time_us[count], NULL), &(struct error){.text = "time"});
@@ -122,7 +122,7 @@ static int lam_setup(void **state)
     assert_non_null(lam);
     arena_init(&lam->arena, 0);
     char line[LINE_MAX_BYTES], path[LINE_MAX_BYTES];
-    char *fields[16];
+    char *fields[16] = {NULL};
     FILE *runs = fopen(PROJECT_ROOT "/data/lam9600/runs.csv", "r");
     assert_non_null(runs);
     assert_non_null(
@@ -646,7 +646,8 @@ static void small_wafer(struct wafer *wafer, const char *recipe, const char *lot
     double *step = arena_alloc(&table->arena, samples * sizeof *step);
     for (size_t i = 0; i < samples; i++) {
         time_us[i] = (int64_t)(number * 1000 + i) * CLOCK_US_PER_SECOND;
-        step[i] = (double)(i / 4 + 1);
+        size_t number_of_step = i / 4 + 1;
+        step[i] = (double)number_of_step;
     }
     if (steps > 0)
         table_add(table, TRACE_STEP_NAME, time_us, step, samples);
