@@ -1,9 +1,12 @@
-/* Load for the pipeline benchmark: makes contexts of a stated size, stores them, and announces them at a stated rate.
+/* Load for the pipeline benchmark: makes contexts of a stated size, stores them, and announces them at a
+ * stated rate.
  *
  *     load --dir DIR --contexts 2000 --chambers 40 --sensors 100 --samples 1200 --rate 100
- *     load --charts FILE --sensors 100        writes a chart file for such contexts: mean and deviation of each sensor
+ *     load --charts FILE --sensors 100        writes a chart file for such contexts: mean and deviation of
+ * each sensor
  *
- * The traces are recipe-like: five steps with a set point each, noise on top; deterministic from the context's number. */
+ * The traces are recipe-like: five steps with a set point each, noise on top; deterministic from the
+ * context's number. */
 #include "cli/command.h"
 #include "cli/session.h"
 
@@ -61,7 +64,8 @@ static int write_charts(const char *path, int64_t sensors)
     return fclose(file) ? 1 : 0;
 }
 
-static void fill_trace(const struct load *load, int64_t number, int64_t start_us, int64_t *times, double *values)
+static void fill_trace(const struct load *load, int64_t number, int64_t start_us, int64_t *times,
+                       double *values)
 {
     size_t samples = (size_t)load->samples;
     uint64_t state = (uint64_t)number * 7919;
@@ -88,7 +92,8 @@ static int pack(const struct load *load, int64_t number, const struct context *c
         return error_set(err, ERR_NO_MEMORY, "no memory");
     fill_trace(load, number, context->start_us, times, values);
     for (size_t c = 0; c < columns; c++)
-        column[c] = (struct tchart_column){.name = c + 1 < columns ? arena_printf(arena, "S%03zu", c) : TRACE_STEP_NAME,
+        column[c] = (struct tchart_column){.name = c + 1 < columns ? arena_printf(arena, "S%03zu", c)
+                                                                   : TRACE_STEP_NAME,
                                            .count = samples,
                                            .time_us = times,
                                            .value = values + c * samples};
@@ -133,7 +138,8 @@ static int store_one(struct load *load, int64_t number, struct arena *arena, str
                                           .end_us = context.end_us,
                                           .chunk_count = (int32_t)blobs.count,
                                           .announcement = json.text};
-    store_complete(load->session.store, &completion, chunks, blobs.count, store_wait_done, load->session.wait);
+    store_complete(load->session.store, &completion, chunks, blobs.count, store_wait_done,
+                   load->session.wait);
     struct store_reply *reply = session_reply(&load->session);
     code = reply->code;
     if (code)
@@ -143,7 +149,8 @@ static int store_one(struct load *load, int64_t number, struct arena *arena, str
     return code;
 }
 
-static void on_announced(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_announced(void *arg, int code, int api_error, const struct error *error,
+                         const json_t *response)
 {
     (void)api_error;
     (void)response;
@@ -224,7 +231,8 @@ int main(int argc, char **argv)
     if (code == 0)
         announce_all(&load, &arena);
     if (code == 0 && load.failed)
-        code = error_prefix(&load.error, ERR_UNAVAILABLE, "%zu announcements failed", load.failed), err = load.error;
+        code = error_prefix(&load.error, ERR_UNAVAILABLE, "%zu announcements failed", load.failed),
+        err = load.error;
     arena_free(&arena);
     session_close(&load.session);
     return code ? command_failed(&command, &err) : 0;

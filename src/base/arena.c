@@ -22,7 +22,8 @@ void arena_init(struct arena *arena, size_t block_bytes)
 
 static struct arena_block *arena_grow(struct arena *arena, size_t bytes)
 {
-    /* After a reset the later blocks are empty: use the next one that is large enough before asking for more. */
+    /* After a reset the later blocks are empty: use the next one that is large enough before asking for more.
+     */
     while (arena->current && arena->current->next) {
         arena->current = arena->current->next;
         if (arena->current->capacity >= bytes)

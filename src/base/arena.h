@@ -16,7 +16,8 @@ struct arena {
 /* Prepares an empty arena; allocates nothing yet. `block_bytes` 0 means 64 KiB. */
 void arena_init(struct arena *arena, size_t block_bytes);
 
-/* Uninitialised memory aligned for any type (16 bytes), or NULL when out of memory. Size 0 gives a valid pointer. */
+/* Uninitialised memory aligned for any type (16 bytes), or NULL when out of memory. Size 0 gives a valid
+ * pointer. */
 void *arena_alloc(struct arena *arena, size_t bytes);
 
 /* As arena_alloc(count * size), zeroed; NULL also when the product overflows. */

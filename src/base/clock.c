@@ -148,9 +148,10 @@ int clock_parse_rfc3339(const char *text, int64_t *us, struct error *err)
     unsigned year, month, day, hour, minute, second;
     int64_t fraction, offset;
     bool ok = read_digits(&s, 4, &year) && read_char(&s, '-') && read_digits(&s, 2, &month) &&
-              read_char(&s, '-') && read_digits(&s, 2, &day) && (*s == ' ' ? s++ != NULL : read_char(&s, 'T')) &&
-              read_digits(&s, 2, &hour) && read_char(&s, ':') && read_digits(&s, 2, &minute) &&
-              read_char(&s, ':') && read_digits(&s, 2, &second) && read_fraction_us(&s, &fraction) &&
+              read_char(&s, '-') && read_digits(&s, 2, &day) &&
+              (*s == ' ' ? s++ != NULL : read_char(&s, 'T')) && read_digits(&s, 2, &hour) &&
+              read_char(&s, ':') && read_digits(&s, 2, &minute) && read_char(&s, ':') &&
+              read_digits(&s, 2, &second) && read_fraction_us(&s, &fraction) &&
               read_offset_seconds(&s, &offset) && *s == '\0';
     ok = ok && month >= 1 && month <= 12 && day >= 1 && day <= days_in_month(year, month) && hour < 24 &&
          minute < 60 && second <= 60;

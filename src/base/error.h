@@ -11,17 +11,17 @@
 
 enum error_code {
     ERR_NONE = 0,
-    ERR_INVALID = -1,     /* the caller's or user's input is wrong; trying again changes nothing */
-    ERR_CORRUPT = -2,     /* stored or received bytes are not what their format allows */
-    ERR_NOT_FOUND = -3,   /* the thing asked for does not exist (yet) */
-    ERR_NO_MEMORY = -4,   /* an allocation failed */
-    ERR_LIMIT = -5,       /* a stated bound would be exceeded */
-    ERR_UNAVAILABLE = -6, /* another system is away or busy; trying again later may succeed */
-    ERR_TIMEOUT = -7,     /* no answer in time; it may or may not have been done */
-    ERR_CONFLICT = -8,    /* someone else was first (compare-and-set lost, subject already taken) */
-    ERR_IO = -9,          /* the operating system refused: disk full, permission, broken file */
+    ERR_INVALID = -1,      /* the caller's or user's input is wrong; trying again changes nothing */
+    ERR_CORRUPT = -2,      /* stored or received bytes are not what their format allows */
+    ERR_NOT_FOUND = -3,    /* the thing asked for does not exist (yet) */
+    ERR_NO_MEMORY = -4,    /* an allocation failed */
+    ERR_LIMIT = -5,        /* a stated bound would be exceeded */
+    ERR_UNAVAILABLE = -6,  /* another system is away or busy; trying again later may succeed */
+    ERR_TIMEOUT = -7,      /* no answer in time; it may or may not have been done */
+    ERR_CONFLICT = -8,     /* someone else was first (compare-and-set lost, subject already taken) */
+    ERR_IO = -9,           /* the operating system refused: disk full, permission, broken file */
     ERR_UNSUPPORTED = -10, /* valid, but not something this version can do */
-    ERR_CLOSED = -11      /* the object is shutting down and takes no more work */
+    ERR_CLOSED = -11       /* the object is shutting down and takes no more work */
 };
 
 enum { ERROR_TEXT_BYTES = 512 };

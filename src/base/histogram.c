@@ -1,7 +1,7 @@
 #include "base/histogram.h"
 
-/* Bucket 0..31 hold 0..31 ns exactly. From there, octave o >= 1 covers [32 << (o-1), 32 << o) in 32 equal steps: the
- * bucket is the octave and the five bits after the leading one. */
+/* Bucket 0..31 hold 0..31 ns exactly. From there, octave o >= 1 covers [32 << (o-1), 32 << o) in 32 equal
+ * steps: the bucket is the octave and the five bits after the leading one. */
 static unsigned bucket_of(int64_t ns)
 {
     if (ns < HISTOGRAM_STEPS)
@@ -43,7 +43,7 @@ int64_t histogram_quantile_ns(const struct histogram *histogram, double fraction
     uint64_t seen = 0;
     for (unsigned bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
         seen += histogram->counts[bucket];
-        if (seen >= rank)
+        if (seen >= rank && bucket < HISTOGRAM_BUCKETS - 1) /* the last one has no top: it is open */
             return bucket_top_ns(bucket) < histogram->max_ns ? bucket_top_ns(bucket) : histogram->max_ns;
     }
     return histogram->max_ns;

@@ -1,11 +1,15 @@
-/* A histogram of durations in nanoseconds: fixed memory, no loss of range, 3 % resolution (32 steps an octave).
- * Not thread-safe. */
+/* A histogram of durations in nanoseconds: fixed memory, no loss of range, 3 % resolution (32 steps an
+ * octave). Not thread-safe. */
 #ifndef CHAMBERLAIN_BASE_HISTOGRAM_H
 #define CHAMBERLAIN_BASE_HISTOGRAM_H
 
 #include <stdint.h>
 
-enum { HISTOGRAM_STEPS = 32, HISTOGRAM_OCTAVES = 40, HISTOGRAM_BUCKETS = HISTOGRAM_STEPS * HISTOGRAM_OCTAVES };
+enum {
+    HISTOGRAM_STEPS = 32,
+    HISTOGRAM_OCTAVES = 40,
+    HISTOGRAM_BUCKETS = HISTOGRAM_STEPS * HISTOGRAM_OCTAVES
+};
 
 struct histogram {
     uint64_t counts[HISTOGRAM_BUCKETS];

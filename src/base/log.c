@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/strbuf.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,6 +51,26 @@ bool log_format_parse(const char *text, enum log_format *format)
     return false;
 }
 
+/* True for text that can stand bare in a line: printable ASCII, nothing that separates, nothing empty. */
+static bool is_bare(const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++)
+        if (*s <= ' ' || *s > '~' || *s == '"' || *s == '\\' || *s == '=')
+            return false;
+    return *text != '\0';
+}
+
+/* The message of a text record: as it is, but it may not break the line or move a terminal's cursor. */
+static void add_message(struct strbuf *line, const char *message)
+{
+    for (const unsigned char *s = (const unsigned char *)message; *s; s++) {
+        if (*s < ' ' || *s == 0x7F)
+            strbuf_printf(line, "\\x%02x", *s);
+        else
+            strbuf_add_char(line, (char)*s);
+    }
+}
+
 static void add_value(struct strbuf *line, const struct log_field *field)
 {
     bool text = logger.format == LOG_FORMAT_TEXT;
@@ -57,7 +78,7 @@ static void add_value(struct strbuf *line, const struct log_field *field)
     case LOG_FIELD_STR:
         if (field->str == NULL)
             strbuf_add(line, "null");
-        else if (text && field->str[0] && strcspn(field->str, " \"\\=\t\n\r") == strlen(field->str))
+        else if (text && is_bare(field->str))
             strbuf_add(line, field->str);
         else
             strbuf_add_json(line, field->str);
@@ -80,8 +101,9 @@ static void add_value(struct strbuf *line, const struct log_field *field)
 static void add_json_record(struct strbuf *line, const char *when, enum log_level level, const char *message,
                             const struct log_field *fields, size_t count)
 {
-    strbuf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"role\":\"%s\",\"msg\":", when, level_names[level],
-                  logger.role);
+    strbuf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"role\":", when, level_names[level]);
+    strbuf_add_json(line, logger.role);
+    strbuf_add(line, ",\"msg\":");
     strbuf_add_json(line, message);
     for (size_t i = 0; i < count; i++) {
         strbuf_add_char(line, ',');
@@ -95,7 +117,8 @@ static void add_json_record(struct strbuf *line, const char *when, enum log_leve
 static void add_text_record(struct strbuf *line, const char *when, enum log_level level, const char *message,
                             const struct log_field *fields, size_t count)
 {
-    strbuf_printf(line, "%s %-5s %s: %s", when, level_names[level], logger.role, message);
+    strbuf_printf(line, "%s %-5s %s: ", when, level_names[level], logger.role);
+    add_message(line, message);
     for (size_t i = 0; i < count; i++) {
         strbuf_printf(line, " %s=", fields[i].key);
         add_value(line, &fields[i]);
@@ -123,9 +146,15 @@ void log_write(enum log_level level, const char *message, ...)
         add_json_record(&line, when, level, message, fields, count);
     else
         add_text_record(&line, when, level, message, fields, count);
-    /* One write a record: records of several threads and processes do not mix within a line. */
-    if (write(STDERR_FILENO, line.text, line.length) < 0) {
-        /* Nowhere to say so. */
+    /* One write a record: records of several threads and processes do not mix within a line. A pipe that is
+     * full may take a part of a long one. */
+    for (size_t done = 0; !line.failed && done < line.length;) {
+        ssize_t written = write(STDERR_FILENO, line.text + done, line.length - done);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            break; /* nowhere to say so */
+        done += (size_t)written;
     }
     strbuf_free(&line);
 }

@@ -28,7 +28,8 @@ struct log_field {
 #define LOG_DOUBLE(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_DOUBLE, .real = (v)})
 #define LOG_BOOL(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_BOOL, .integer = (v) ? 1 : 0})
 
-/* Sets what is written and how; `role` ("defend", "up", ...) stands in every record. Call once, before threads. */
+/* Sets what is written and how; `role` ("defend", "up", ...) stands in every record. Call once, before
+ * threads. */
 void log_setup(enum log_level level, enum log_format format, const char *role);
 
 bool log_enabled(enum log_level level);
@@ -43,10 +44,10 @@ bool log_format_parse(const char *text, enum log_format *format);
 /* Writes one record: the message, then `struct log_field` arguments up to LOG_END. Use the macros. */
 void log_write(enum log_level level, const char *message, ...);
 
-#define LOG_AT(level, ...)                                                                                  \
-    do {                                                                                                    \
-        if (log_enabled(level))                                                                             \
-            log_write((level), __VA_ARGS__, LOG_END);                                                       \
+#define LOG_AT(level, ...)                                                                                   \
+    do {                                                                                                     \
+        if (log_enabled(level))                                                                              \
+            log_write((level), __VA_ARGS__, LOG_END);                                                        \
     } while (0)
 
 #define LOG_DEBUG(...) LOG_AT(LOG_LEVEL_DEBUG, __VA_ARGS__)

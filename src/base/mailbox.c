@@ -1,6 +1,7 @@
 #include "base/mailbox.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,7 +17,37 @@ struct mailbox {
     pthread_mutex_t lock; /* guards first and last */
     struct letter *first;
     struct letter *last;
+    struct letter
+        *taken; /* of the loop's thread alone: letters that the present or an outer drain is running */
 };
+
+static struct letter *take_all(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    struct letter *all = mailbox->first;
+    mailbox->first = mailbox->last = NULL;
+    pthread_mutex_unlock(&mailbox->lock);
+    return all;
+}
+
+/* Runs what has been taken. A letter may drain or close the mailbox itself: then the inner call runs the
+ * rest, in order, and nothing is left for the outer one. */
+static void run_taken(struct mailbox *mailbox)
+{
+    while (mailbox->taken) {
+        struct letter *letter = mailbox->taken;
+        mailbox->taken = letter->next;
+        letter->run(letter->target, letter->argument);
+        free(letter);
+    }
+}
+
+void mailbox_drain(struct mailbox *mailbox)
+{
+    run_taken(mailbox);
+    mailbox->taken = take_all(mailbox);
+    run_taken(mailbox);
+}
 
 static void mailbox_on_wake(uv_async_t *wake)
 {
@@ -52,34 +83,32 @@ void mailbox_post(struct mailbox *mailbox, mailbox_run *run, void *target, void 
     else
         mailbox->first = letter;
     mailbox->last = letter;
-    /* Under the lock, so that mailbox_close cannot let the handle go between the append and the wake-up. */
+    /* Under the lock, so that mailbox_on_closed cannot free the handle between the append and the wake-up. */
     uv_async_send(&mailbox->wake);
     pthread_mutex_unlock(&mailbox->lock);
 }
 
-void mailbox_drain(struct mailbox *mailbox)
+static bool is_empty(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->lock);
-    struct letter *letter = mailbox->first;
-    mailbox->first = mailbox->last = NULL;
+    bool empty = mailbox->first == NULL;
     pthread_mutex_unlock(&mailbox->lock);
-    while (letter) {
-        struct letter *next = letter->next;
-        letter->run(letter->target, letter->argument);
-        free(letter);
-        letter = next;
-    }
+    return empty && mailbox->taken == NULL;
 }
 
 static void mailbox_on_closed(uv_handle_t *handle)
 {
     struct mailbox *mailbox = handle->data;
+    /* Taking the lock waits for a thread that is still inside mailbox_post. */
+    while (!is_empty(mailbox))
+        mailbox_drain(mailbox);
     pthread_mutex_destroy(&mailbox->lock);
     free(mailbox);
 }
 
 void mailbox_close(struct mailbox *mailbox)
 {
-    mailbox_drain(mailbox);
+    while (!is_empty(mailbox))
+        mailbox_drain(mailbox);
     uv_close((uv_handle_t *)&mailbox->wake, mailbox_on_closed);
 }

@@ -2,12 +2,14 @@
 
 #include "base/log.h"
 
+#include <limits.h>
 #include <nats/nats.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <utlist.h>
 
 enum {
     TIMEOUT_TICK_MS = 50,
@@ -25,12 +27,21 @@ struct pending_request {
     UT_hash_handle hh;
 };
 
+/* A request that could not be sent, on its way to its answer. */
+struct refusal {
+    bus_answer *answer;
+    void *arg;
+    struct error error;
+};
+
 struct bus_subscription {
     struct bus *bus;
     natsSubscription *native;
     bus_handler *handler; /* NULL once unsubscribed */
     void *arg;
-    struct bus_subscription *next;
+    bool unsubscribed; /* the caller has let go of it */
+    bool ended;        /* no letter names it any more */
+    struct bus_subscription *next, *previous;
 };
 
 struct bus {
@@ -40,15 +51,18 @@ struct bus {
     natsConnection *connection;
     bool connected;
     bool closing;
+    uint64_t connections; /* how often the connection was made */
     char inbox[128]; /* prefix of the answers' subjects, with the dot */
     struct bus_subscription *answers;
     struct pending_request *pending; /* by token */
     uint64_t next_token;
+    size_t refusals; /* on their way through the mailbox */
     struct bus_subscription *subscriptions;
     uv_timer_t timer; /* runs while something is pending */
 
-    pthread_mutex_t gate; /* orders NATS threads' posts against bus_close */
-    bool gate_closed;
+    pthread_mutex_t lock; /* guards native_users */
+    pthread_cond_t unused;
+    size_t native_users; /* NATS threads may call with this bus: one for the connection, one a subscription */
 };
 
 /* A letter from a NATS thread: the message and whom it is for. */
@@ -77,14 +91,32 @@ static int status_to_code(natsStatus status)
     }
 }
 
-static bool bus_post(struct bus *bus, mailbox_run *run, void *argument)
+/* --- who may still call from NATS's threads ---
+ *
+ * The connection's last callback is "closed", a subscription's is "complete". Until all of them have come the bus may not
+ * be freed; bus_close waits for them. They do no more than post a letter, so it does not wait long. */
+
+static void native_users_add(struct bus *bus)
 {
-    pthread_mutex_lock(&bus->gate);
-    bool open = !bus->gate_closed;
-    if (open)
-        mailbox_post(bus->mailbox, run, bus, argument);
-    pthread_mutex_unlock(&bus->gate);
-    return open;
+    pthread_mutex_lock(&bus->lock);
+    bus->native_users++;
+    pthread_mutex_unlock(&bus->lock);
+}
+
+static void native_users_remove(struct bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    if (--bus->native_users == 0)
+        pthread_cond_signal(&bus->unused);
+    pthread_mutex_unlock(&bus->lock);
+}
+
+static void native_users_wait(struct bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    while (bus->native_users > 0)
+        pthread_cond_wait(&bus->unused, &bus->lock);
+    pthread_mutex_unlock(&bus->lock);
 }
 
 /* --- connection state --- */
@@ -111,8 +143,18 @@ static void run_connected(void *target, void *argument)
     if (bus->connected || bus->closing)
         return;
     bus->connected = true;
+    bus->connections++;
     if (bus->events.connected)
         bus->events.connected(bus->events.arg);
+}
+
+/* The connection that bus_open made itself. It may be lost again before the loop hears of it: then the callback of the
+ * next one tells. */
+static void run_opened(void *target, void *argument)
+{
+    struct bus *bus = target;
+    if (!bus->closing && natsConnection_Status(bus->connection) == NATS_CONN_STATUS_CONNECTED)
+        run_connected(target, argument);
 }
 
 static void run_disconnected(void *target, void *argument)
@@ -130,16 +172,35 @@ static void run_disconnected(void *target, void *argument)
 static void on_connected(natsConnection *connection, void *closure)
 {
     (void)connection;
-    bus_post(closure, run_connected, NULL);
+    struct bus *bus = closure;
+    mailbox_post(bus->mailbox, run_connected, bus, NULL);
 }
 
 static void on_disconnected(natsConnection *connection, void *closure)
 {
     (void)connection;
-    bus_post(closure, run_disconnected, NULL);
+    struct bus *bus = closure;
+    mailbox_post(bus->mailbox, run_disconnected, bus, NULL);
 }
 
-static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status, void *closure)
+static void run_closed(void *target, void *argument)
+{
+    (void)argument;
+    struct bus *bus = target;
+    if (!bus->closing)
+        LOG_ERROR("NATS has refused the credentials twice and is not tried again; mend them and restart");
+}
+
+static void on_closed(natsConnection *connection, void *closure)
+{
+    (void)connection;
+    struct bus *bus = closure;
+    mailbox_post(bus->mailbox, run_closed, bus, NULL);
+    native_users_remove(bus);
+}
+
+static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status,
+                     void *closure)
 {
     (void)subscription;
     (void)closure;
@@ -174,13 +235,38 @@ static void on_message(natsConnection *connection, natsSubscription *native, nat
     (void)native;
     struct bus_subscription *subscription = closure;
     struct delivery *delivery = malloc(sizeof *delivery);
-    if (delivery)
-        *delivery = (struct delivery){.subscription = subscription, .message = message};
-    if (delivery == NULL || !bus_post(subscription->bus, run_delivery, delivery)) {
+    if (delivery == NULL) {
         /* Not delivered is not lost: JetStream delivers again, and a request times out. */
         natsMsg_Destroy(message);
-        free(delivery);
+        return;
     }
+    *delivery = (struct delivery){.subscription = subscription, .message = message};
+    mailbox_post(subscription->bus->mailbox, run_delivery, subscription->bus, delivery);
+}
+
+static void subscription_free_if_done(struct bus_subscription *subscription)
+{
+    if (!subscription->unsubscribed || !subscription->ended)
+        return;
+    DL_DELETE2(subscription->bus->subscriptions, subscription, previous, next);
+    natsSubscription_Destroy(subscription->native);
+    free(subscription);
+}
+
+static void run_ended(void *target, void *argument)
+{
+    (void)target;
+    struct bus_subscription *subscription = argument;
+    subscription->ended = true;
+    subscription_free_if_done(subscription);
+}
+
+static void on_ended(void *closure)
+{
+    struct bus_subscription *subscription = closure;
+    struct bus *bus = subscription->bus;
+    mailbox_post(bus->mailbox, run_ended, bus, subscription); /* after its last delivery: the same thread posts both */
+    native_users_remove(bus);
 }
 
 static void answer_request(void *arg, const struct bus_message *message)
@@ -228,20 +314,29 @@ static void on_timer(uv_timer_t *timer)
 
 /* --- opening and closing --- */
 
+enum { SERVERS_MAX = 32, URLS_MAX_BYTES = 4096 };
+
+/* "nats://a:4222,nats://b:4222": nats.c takes several as an array. */
+static natsStatus set_servers(natsOptions *native, const char *urls)
+{
+    char list[URLS_MAX_BYTES];
+    const char *servers[SERVERS_MAX];
+    int count = 0;
+    if (strlen(urls) >= sizeof list)
+        return NATS_INVALID_ARG;
+    snprintf(list, sizeof list, "%s", urls);
+    char *rest = list;
+    for (char *one; (one = strsep(&rest, ",")) != NULL;) {
+        if (count == SERVERS_MAX)
+            return NATS_INVALID_ARG;
+        servers[count++] = one;
+    }
+    return natsOptions_SetServers(native, servers, count);
+}
+
 static natsStatus set_options(natsOptions *native, const struct bus_options *options, struct bus *bus)
 {
-    natsStatus status = natsOptions_SetURL(native, options->url);
-    if (status == NATS_OK && strchr(options->url, ',')) {
-        /* Several servers: nats.c takes them as an array. */
-        char list[4096];
-        const char *servers[32];
-        int count = 0;
-        char *rest = list;
-        snprintf(list, sizeof list, "%s", options->url);
-        for (char *one; count < 32 && (one = strsep(&rest, ",")) != NULL;)
-            servers[count++] = one;
-        status = natsOptions_SetServers(native, servers, count);
-    }
+    natsStatus status = set_servers(native, options->url);
     if (status == NATS_OK)
         status = natsOptions_SetName(native, options->name);
     if (status == NATS_OK)
@@ -254,6 +349,10 @@ static natsStatus set_options(natsOptions *native, const struct bus_options *opt
         status = natsOptions_SetReconnectWait(native, BUS_RECONNECT_WAIT_MS);
     if (status == NATS_OK)
         status = natsOptions_SetReconnectJitter(native, BUS_RECONNECT_WAIT_MS, BUS_RECONNECT_WAIT_MS);
+    /* What is published while the connection is away is refused, not kept: a pull request that was kept would be a
+     * second one to the new connection. */
+    if (status == NATS_OK)
+        status = natsOptions_SetReconnectBufSize(native, 0);
     if (status == NATS_OK)
         status = natsOptions_SetMaxPendingMsgs(native, PENDING_MESSAGES_MAX);
     if (status == NATS_OK)
@@ -264,6 +363,8 @@ static natsStatus set_options(natsOptions *native, const struct bus_options *opt
         status = natsOptions_SetReconnectedCB(native, on_connected, bus);
     if (status == NATS_OK)
         status = natsOptions_SetDisconnectedCB(native, on_disconnected, bus);
+    if (status == NATS_OK)
+        status = natsOptions_SetClosedCB(native, on_closed, bus);
     if (status == NATS_OK)
         status = natsOptions_SetErrorHandler(native, on_error, bus);
     if (status == NATS_OK && options->credentials_file)
@@ -288,16 +389,18 @@ static int connect_native(struct bus *bus, const struct bus_options *options, st
         return error_set(err, ERR_INVALID, "NATS options: %s (%s); check the URL %s and the credential files",
                          natsStatus_GetText(status), nats_GetLastError(NULL), options->url);
     }
+    native_users_add(bus);
     status = natsConnection_Connect(&bus->connection, native);
     natsOptions_Destroy(native);
-    if (status == NATS_OK)
-        bus->connected = true;
-    else if (status != NATS_NOT_YET_CONNECTED)
-        return error_set(err, status_to_code(status),
-                         "cannot reach NATS at %s (%s); is the server running, and is the URL right? "
-                         "`chamberlain up` starts one",
-                         options->url, natsStatus_GetText(status));
-    return 0;
+    if (status == NATS_OK || status == NATS_NOT_YET_CONNECTED) {
+        bus->connected = status == NATS_OK;
+        return 0;
+    }
+    native_users_remove(bus); /* a connection that never was does not call on_closed */
+    return error_set(err, status_to_code(status),
+                     "cannot reach NATS at %s (%s); is the server running, and is the URL right? "
+                     "`chamberlain up` starts one",
+                     options->url, natsStatus_GetText(status));
 }
 
 int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox *mailbox,
@@ -310,7 +413,10 @@ int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox 
     bus->mailbox = mailbox;
     if (events)
         bus->events = *events;
-    pthread_mutex_init(&bus->gate, NULL);
+    pthread_mutex_init(&bus->lock, NULL);
+    pthread_cond_init(&bus->unused, NULL);
+    uv_timer_init(loop, &bus->timer);
+    bus->timer.data = bus;
     int code = connect_native(bus, options, err);
     if (code == 0) {
         char inbox[BUS_SUBJECT_MAX_BYTES];
@@ -321,17 +427,13 @@ int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox 
         code = bus_subscribe(bus, all, answer_request, bus, &bus->answers, err);
     }
     if (code) {
-        natsConnection_Destroy(bus->connection);
-        pthread_mutex_destroy(&bus->gate);
-        free(bus);
+        bus_close(bus);
         return code;
     }
-    uv_timer_init(loop, &bus->timer);
-    bus->timer.data = bus;
     *out = bus;
     if (bus->connected && bus->events.connected) {
         bus->connected = false; /* tell it from the loop, like every later connection */
-        bus_post(bus, run_connected, NULL);
+        mailbox_post(mailbox, run_opened, bus, NULL);
     }
     return 0;
 }
@@ -339,11 +441,15 @@ int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox 
 static void free_when_timer_closed(uv_handle_t *handle)
 {
     struct bus *bus = handle->data;
-    pthread_mutex_destroy(&bus->gate);
-    for (struct bus_subscription *next; bus->subscriptions; bus->subscriptions = next) {
-        next = bus->subscriptions->next;
-        free(bus->subscriptions);
+    struct bus_subscription *one, *next;
+    DL_FOREACH_SAFE2(bus->subscriptions, one, next, next)
+    {
+        natsSubscription_Destroy(one->native);
+        free(one);
     }
+    natsConnection_Destroy(bus->connection);
+    pthread_cond_destroy(&bus->unused);
+    pthread_mutex_destroy(&bus->lock);
     free(bus);
 }
 
@@ -352,24 +458,23 @@ void bus_close(struct bus *bus)
     bus->closing = true;
     if (bus->connected)
         natsConnection_FlushTimeout(bus->connection, CLOSE_FLUSH_MS);
-    pthread_mutex_lock(&bus->gate);
-    bus->gate_closed = true;
-    pthread_mutex_unlock(&bus->gate);
-    mailbox_drain(bus->mailbox); /* no letter may refer to this bus after it is gone */
-    answer_pending(bus, ERR_CLOSED, "the NATS connection is being closed");
-    mailbox_drain(bus->mailbox); /* what those answers may have asked for is refused here */
-    for (struct bus_subscription *one = bus->subscriptions; one; one = one->next) {
-        one->handler = NULL;
-        natsSubscription_Destroy(one->native);
-    }
     natsConnection_Close(bus->connection);
-    natsConnection_Destroy(bus->connection);
+    native_users_wait(bus);
+    mailbox_drain(bus->mailbox); /* no letter may name this bus after it is gone; what has been answered, is */
+    answer_pending(bus, ERR_CLOSED, "the NATS connection is being closed");
+    while (bus->refusals > 0) /* what those answers asked for is refused */
+        mailbox_drain(bus->mailbox);
     uv_close((uv_handle_t *)&bus->timer, free_when_timer_closed);
 }
 
 bool bus_is_connected(const struct bus *bus)
 {
     return bus->connected;
+}
+
+uint64_t bus_connections(const struct bus *bus)
+{
+    return bus->connections;
 }
 
 uv_loop_t *bus_loop(struct bus *bus)
@@ -393,9 +498,22 @@ int bus_message_status(const struct bus_message *message)
     return status ? atoi(status) : 0;
 }
 
+static int check_size(const char *subject, size_t length, struct error *err)
+{
+    if (strlen(subject) >= BUS_SUBJECT_MAX_BYTES)
+        return error_set(err, ERR_LIMIT, "subject %.60s... is longer than %d bytes", subject,
+                         BUS_SUBJECT_MAX_BYTES - 1);
+    if (length > INT_MAX)
+        return error_set(err, ERR_LIMIT, "%zu bytes on %s are more than NATS can carry", length, subject);
+    return 0;
+}
+
 int bus_publish_with_reply(struct bus *bus, const char *subject, const char *reply, const void *data, size_t length,
                            struct error *err)
 {
+    int code = check_size(subject, length, err);
+    if (code)
+        return code;
     if (!bus->connected)
         return error_set(err, ERR_UNAVAILABLE, "not connected to NATS");
     natsStatus status = reply && *reply
@@ -415,19 +533,24 @@ int bus_publish(struct bus *bus, const char *subject, const void *data, size_t l
 static void run_refusal(void *target, void *argument)
 {
     struct bus *bus = target;
-    struct pending_request *request = argument;
-    struct error error;
-    if (bus->closing)
-        error_set(&error, ERR_CLOSED, "the NATS connection is being closed");
-    else
-        error_set(&error, ERR_UNAVAILABLE, "not connected to NATS");
-    request->answer(request->arg, error.code, &error, NULL);
-    free(request);
+    struct refusal *refusal = argument;
+    bus->refusals--;
+    refusal->answer(refusal->arg, refusal->error.code, &refusal->error, NULL);
+    free(refusal);
 }
 
-static natsStatus send_request(struct bus *bus, const char *subject, const char *reply,
-                               const struct bus_header *headers, size_t header_count, const void *data,
-                               size_t length)
+static void refuse(struct bus *bus, const struct error *error, bus_answer *answer, void *arg)
+{
+    struct refusal *refusal;
+    while ((refusal = malloc(sizeof *refusal)) == NULL)
+        uv_sleep(1);
+    *refusal = (struct refusal){.answer = answer, .arg = arg, .error = *error};
+    bus->refusals++;
+    mailbox_post(bus->mailbox, run_refusal, bus, refusal);
+}
+
+static natsStatus send_native(struct bus *bus, const char *subject, const char *reply,
+                              const struct bus_header *headers, size_t header_count, const void *data, size_t length)
 {
     if (header_count == 0)
         return natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length);
@@ -441,25 +564,48 @@ static natsStatus send_request(struct bus *bus, const char *subject, const char 
     return status;
 }
 
+static int send_request(struct bus *bus, const char *subject, const char *reply, const struct bus_header *headers,
+                        size_t header_count, const void *data, size_t length, struct error *err)
+{
+    if (bus->closing)
+        return error_set(err, ERR_CLOSED, "the NATS connection is being closed");
+    int code = check_size(subject, length, err);
+    if (code)
+        return code;
+    for (size_t i = 0; i < header_count; i++) /* a line break would end the header and begin another */
+        if (strpbrk(headers[i].value, "\r\n"))
+            return error_set(err, ERR_INVALID, "header %s on %s has a line break in its value", headers[i].key,
+                             subject);
+    if (!bus->connected)
+        return error_set(err, ERR_UNAVAILABLE, "not connected to NATS");
+    natsStatus status = send_native(bus, subject, reply, headers, header_count, data, length);
+    return status == NATS_OK ? 0
+                             : error_set(err, status_to_code(status), "request on %s (%zu bytes): %s", subject, length,
+                                         natsStatus_GetText(status));
+}
+
 void bus_request(struct bus *bus, const char *subject, const struct bus_header *headers, size_t header_count,
                  const void *data, size_t length, int64_t timeout_ms, bus_answer *answer, void *arg)
 {
+    if (timeout_ms <= 0)
+        timeout_ms = BUS_DEFAULT_TIMEOUT_MS;
+    if (timeout_ms > BUS_TIMEOUT_MAX_MS)
+        timeout_ms = BUS_TIMEOUT_MAX_MS;
+    uint64_t token = ++bus->next_token;
+    char reply[sizeof bus->inbox + 20];
+    snprintf(reply, sizeof reply, "%s%llx", bus->inbox, (unsigned long long)token);
+    struct error error = {0};
+    if (send_request(bus, subject, reply, headers, header_count, data, length, &error)) {
+        refuse(bus, &error, answer, arg);
+        return;
+    }
     struct pending_request *request;
     while ((request = calloc(1, sizeof *request)) == NULL)
         uv_sleep(1);
-    if (timeout_ms <= 0)
-        timeout_ms = BUS_DEFAULT_TIMEOUT_MS;
-    *request = (struct pending_request){.token = ++bus->next_token,
+    *request = (struct pending_request){.token = token,
                                         .deadline_ns = (int64_t)uv_hrtime() + timeout_ms * 1000000,
                                         .answer = answer,
                                         .arg = arg};
-    char reply[sizeof bus->inbox + 20];
-    snprintf(reply, sizeof reply, "%s%llx", bus->inbox, (unsigned long long)request->token);
-    if (!bus->connected ||
-        send_request(bus, subject, reply, headers, header_count, data, length) != NATS_OK) {
-        mailbox_post(bus->mailbox, run_refusal, bus, request);
-        return;
-    }
     HASH_ADD(hh, bus->pending, token, sizeof request->token, request);
     if (!uv_is_active((uv_handle_t *)&bus->timer))
         uv_timer_start(&bus->timer, on_timer, TIMEOUT_TICK_MS, TIMEOUT_TICK_MS);
@@ -474,23 +620,28 @@ int bus_subscribe(struct bus *bus, const char *subject, bus_handler *handler, vo
     *subscription = (struct bus_subscription){.bus = bus, .handler = handler, .arg = arg};
     natsStatus status =
         natsConnection_Subscribe(&subscription->native, bus->connection, subject, on_message, subscription);
-    if (status == NATS_OK)
-        natsSubscription_SetPendingLimits(subscription->native, -1, -1);
     if (status != NATS_OK) {
         free(subscription);
         return error_set(err, status_to_code(status), "subscribe to %s: %s", subject, natsStatus_GetText(status));
     }
-    subscription->next = bus->subscriptions;
-    bus->subscriptions = subscription;
+    native_users_add(bus);
+    if (natsSubscription_SetOnCompleteCB(subscription->native, on_ended, subscription) != NATS_OK) {
+        native_users_remove(bus); /* ended already: the connection was closed meanwhile */
+        subscription->ended = true;
+    }
+    natsSubscription_SetPendingLimits(subscription->native, -1, -1);
+    DL_APPEND2(bus->subscriptions, subscription, previous, next);
     *out = subscription;
     return 0;
 }
 
 void bus_unsubscribe(struct bus_subscription *subscription)
 {
-    /* Letters may be under way that name it: it stays in the bus's list, deaf, and is freed with the bus. */
+    /* Letters may be under way that name it: it stays in the bus's list, deaf, until the last has come. */
     subscription->handler = NULL;
+    subscription->unsubscribed = true;
     natsSubscription_Unsubscribe(subscription->native);
+    subscription_free_if_done(subscription);
 }
 
 void bus_new_inbox(struct bus *bus, char inbox[static BUS_SUBJECT_MAX_BYTES])

@@ -24,7 +24,15 @@ struct pull {
     int64_t remaining;
 };
 
-enum step { STEP_IDLE, STEP_SHRINK, STEP_GROW, STEP_RESET, STEP_DELETE_FOR_CREATE, STEP_CREATE, STEP_RELEASE };
+enum step {
+    STEP_IDLE,
+    STEP_SHRINK,
+    STEP_GROW,
+    STEP_RESET,
+    STEP_DELETE_FOR_CREATE,
+    STEP_CREATE,
+    STEP_RELEASE
+};
 
 struct consumer {
     struct bus *bus;
@@ -97,7 +105,8 @@ static bool filter_set_has(const struct filter_set *set, const char *subject)
            bsearch(&subject, set->subjects, set->count, sizeof *set->subjects, compare_subjects) != NULL;
 }
 
-static void filter_set_intersect(struct filter_set *out, const struct filter_set *a, const struct filter_set *b)
+static void filter_set_intersect(struct filter_set *out, const struct filter_set *a,
+                                 const struct filter_set *b)
 {
     const char **kept;
     while ((kept = calloc(a->count + 1, sizeof *kept)) == NULL)
@@ -241,7 +250,8 @@ static void after_update(struct consumer *consumer, struct filter_set *asked, in
     }
 }
 
-static void on_step_answer(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_step_answer(void *arg, int code, int api_error, const struct error *error,
+                           const json_t *response)
 {
     (void)response;
     struct step_call *call = arg;
@@ -292,12 +302,12 @@ static void send_update(struct consumer *consumer, const struct filter_set *filt
     json_t *subjects = json_array();
     for (size_t i = 0; i < filters->count; i++)
         json_array_append_new(subjects, json_string(filters->subjects[i]));
-    json_t *body = json_pack("{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:i, s:o}}", "stream_name",
-                             consumer->stream, "config", "durable_name", consumer->durable, "ack_policy",
-                             "explicit", "deliver_policy", "all", "ack_wait",
-                             (json_int_t)(consumer->ack_wait_ms * 1000000), "max_deliver", -1, "max_ack_pending",
-                             (json_int_t)consumer->max_ack_pending, "replay_policy", "instant", "num_replicas",
-                             consumer->replicas, "filter_subjects", subjects);
+    json_t *body =
+        json_pack("{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:i, s:o}}", "stream_name", consumer->stream,
+                  "config", "durable_name", consumer->durable, "ack_policy", "explicit", "deliver_policy",
+                  "all", "ack_wait", (json_int_t)(consumer->ack_wait_ms * 1000000), "max_deliver", -1,
+                  "max_ack_pending", (json_int_t)consumer->max_ack_pending, "replay_policy", "instant",
+                  "num_replicas", consumer->replicas, "filter_subjects", subjects);
     char verb[] = "CREATE";
     send_step(consumer, verb, body, 0, filters);
     json_decref(body);
@@ -348,8 +358,8 @@ static void replace_change(struct consumer *consumer, consumer_done *done, void 
     consumer->done_arg = arg;
 }
 
-void consumer_set_filters(struct consumer *consumer, const char *const *filters, size_t count, consumer_done *done,
-                          void *arg)
+void consumer_set_filters(struct consumer *consumer, const char *const *filters, size_t count,
+                          consumer_done *done, void *arg)
 {
     assert(count <= CONSUMER_FILTERS_MAX);
     filter_set_copy(&consumer->wanted, filters, count);
@@ -359,7 +369,8 @@ void consumer_set_filters(struct consumer *consumer, const char *const *filters,
     if (count == 0)
         consumer->step = STEP_RELEASE;
     else if (consumer->in_force.count > 0 && kept.count == 0)
-        consumer->step = STEP_DELETE_FOR_CREATE; /* nothing is kept: an update would pass through the empty set */
+        consumer->step =
+            STEP_DELETE_FOR_CREATE; /* nothing is kept: an update would pass through the empty set */
     else if (!filter_set_equal(&kept, &consumer->in_force))
         consumer->step = STEP_SHRINK;
     else
@@ -386,23 +397,24 @@ static int64_t outstanding(const struct consumer *consumer)
 static void remove_pull(struct consumer *consumer, size_t i)
 {
     consumer->pull_count--;
-    memmove(&consumer->pulls[i], &consumer->pulls[i + 1], (consumer->pull_count - i) * sizeof *consumer->pulls);
+    memmove(&consumer->pulls[i], &consumer->pulls[i + 1],
+            (consumer->pull_count - i) * sizeof *consumer->pulls);
 }
 
 static void pull_more(struct consumer *consumer)
 {
     int64_t waiting = outstanding(consumer);
     int64_t missing = consumer->wanted_messages - waiting;
-    /* Ask when half is used up, not for every single message; the last place in the table is kept for a request when
-     * nothing at all is waiting. */
+    /* Ask when half is used up, not for every single message; the last place in the table is kept for a
+     * request when nothing at all is waiting. */
     bool worth_it = waiting == 0 || missing * 2 >= consumer->wanted_messages;
     if (!consumer->ready || missing <= 0 || !worth_it || consumer->pull_count == CONSUMER_PULLS_MAX)
         return;
     char body[160], subject[BUS_SUBJECT_MAX_BYTES + 192], reply[BUS_SUBJECT_MAX_BYTES + 24];
     uint64_t id = ++consumer->next_pull_id;
-    int length = snprintf(body, sizeof body, "{\"batch\":%lld,\"expires\":%lld,\"idle_heartbeat\":%lld}",
-                          (long long)missing, CONSUMER_PULL_EXPIRES_MS * 1000000LL,
-                          CONSUMER_HEARTBEAT_MS * 1000000LL);
+    int length =
+        snprintf(body, sizeof body, "{\"batch\":%lld,\"expires\":%lld,\"idle_heartbeat\":%lld}",
+                 (long long)missing, CONSUMER_PULL_EXPIRES_MS * 1000000LL, CONSUMER_HEARTBEAT_MS * 1000000LL);
     snprintf(subject, sizeof subject, "$JS.API.CONSUMER.MSG.NEXT.%s.%s", consumer->stream, consumer->durable);
     snprintf(reply, sizeof reply, "%s.%llx", consumer->inbox, (unsigned long long)id);
     if (bus_publish_with_reply(consumer->bus, subject, reply, body, (size_t)length, NULL) == 0)
@@ -488,8 +500,8 @@ static void on_tick(uv_timer_t *timer)
 
 /* --- life --- */
 
-int consumer_new(struct bus *bus, const struct consumer_options *options, const struct consumer_events *events,
-                 struct consumer **out, struct error *err)
+int consumer_new(struct bus *bus, const struct consumer_options *options,
+                 const struct consumer_events *events, struct consumer **out, struct error *err)
 {
     struct consumer *consumer = calloc(1, sizeof *consumer);
     if (consumer == NULL)
@@ -560,7 +572,8 @@ void consumer_terminate(struct bus *bus, const char *ack_reply)
 
 int consumer_parse_ack(const char *reply, struct consumer_message *message, struct error *err)
 {
-    /* Numbers stand at the same places counted from the stream's name: token 2 in the short form, 4 in the long. */
+    /* Numbers stand at the same places counted from the stream's name: token 2 in the short form, 4 in the
+     * long. */
     const char *tokens[16];
     size_t count = 0;
     if (strncmp(reply, "$JS.ACK.", 8) == 0)

@@ -1,5 +1,6 @@
-/* A static nats.c built against glibc 2.38 refers to the C23 names of two functions. On an older glibc they are the
- * same functions under their older names. Compiled in only where the C library lacks them (meson.build). */
+/* A static nats.c built against glibc 2.38 refers to the C23 names of two functions. On an older glibc they
+ * are the same functions under their older names. Compiled in only where the C library lacks them
+ * (meson.build). */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

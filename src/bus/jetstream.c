@@ -1,6 +1,6 @@
 #include "bus/jetstream.h"
 
-#include "base/log.h"
+#include "base/strbuf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,7 @@ static int api_error_to_code(int http_code, int api_error)
 {
     switch (api_error) {
     case JETSTREAM_CONSUMER_NOT_FOUND:
+    case JETSTREAM_CONSUMER_DOES_NOT_EXIST:
     case JETSTREAM_NO_MESSAGE_FOUND:
     case JETSTREAM_STREAM_NOT_FOUND:
         return ERR_NOT_FOUND;
@@ -57,8 +58,8 @@ static void on_answer(void *arg, int code, const struct error *error, const stru
         } else if (refusal) {
             api_error = (int)json_integer_value(json_object_get(refusal, "err_code"));
             code = api_error_to_code((int)json_integer_value(json_object_get(refusal, "code")), api_error);
-            error_set(&err, code, "%s: %s (%d)", call->what,
-                      json_string_value(json_object_get(refusal, "description")), api_error);
+            const char *description = json_string_value(json_object_get(refusal, "description"));
+            error_set(&err, code, "%s: %s (%d)", call->what, description ? description : "refused", api_error);
         }
     }
     call->answer(call->arg, code, api_error, &err, code ? NULL : response);
@@ -69,16 +70,21 @@ static void on_answer(void *arg, int code, const struct error *error, const stru
 void jetstream_call(struct bus *bus, const char *name, const json_t *body, int64_t timeout_ms,
                     jetstream_answer *answer, void *arg)
 {
-    char subject[BUS_SUBJECT_MAX_BYTES];
-    snprintf(subject, sizeof subject, "$JS.API.%s", name);
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    bus_request(bus, subject, NULL, 0, text ? text : "", text ? strlen(text) : 0, timeout_ms, on_answer,
+    struct strbuf subject;
+    strbuf_init(&subject);
+    strbuf_printf(&subject, "$JS.API.%s", name); /* too long a one is refused by the bus */
+    char *text = NULL;
+    while (body && (text = json_dumps(body, JSON_COMPACT)) == NULL)
+        uv_sleep(1);
+    bus_request(bus, subject.text, NULL, 0, text ? text : "", text ? strlen(text) : 0, timeout_ms, on_answer,
                 js_call_new(name, answer, arg));
     free(text);
+    strbuf_free(&subject);
 }
 
-void jetstream_publish(struct bus *bus, const char *subject, const struct bus_header *headers, size_t header_count,
-                       const void *data, size_t length, jetstream_answer *answer, void *arg)
+void jetstream_publish(struct bus *bus, const char *subject, const struct bus_header *headers,
+                       size_t header_count, const void *data, size_t length, jetstream_answer *answer,
+                       void *arg)
 {
     bus_request(bus, subject, headers, header_count, data, length, 0, on_answer,
                 js_call_new(subject, answer, arg));
@@ -97,8 +103,8 @@ struct ensure_call {
 
 static json_t *stream_config(const struct stream_spec *spec)
 {
-    json_t *config = json_pack("{s:s, s:[s], s:s, s:s, s:i, s:s}", "name", spec->name, "subjects", spec->subject,
-                               "retention", spec->retention, "storage", "file", "num_replicas",
+    json_t *config = json_pack("{s:s, s:[s], s:s, s:s, s:i, s:s}", "name", spec->name, "subjects",
+                               spec->subject, "retention", spec->retention, "storage", "file", "num_replicas",
                                spec->replicas ? spec->replicas : 1, "discard",
                                spec->max_bytes && strcmp(spec->retention, "workqueue") == 0 ? "new" : "old");
     if (spec->max_age_s)
@@ -133,17 +139,19 @@ static int check_stream(const struct ensure_call *ensure, const json_t *response
     return 0;
 }
 
-static void on_stream_info(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_stream_info(void *arg, int code, int api_error, const struct error *error,
+                           const json_t *response)
 {
     struct ensure_call *ensure = arg;
     struct error err = *error;
     if (code == 0)
         code = check_stream(ensure, response, &err);
-    ensure->answer(ensure->arg, code, api_error, &err, response);
+    ensure->answer(ensure->arg, code, api_error, &err, code ? NULL : response);
     free(ensure);
 }
 
-static void on_stream_created(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_stream_created(void *arg, int code, int api_error, const struct error *error,
+                              const json_t *response)
 {
     struct ensure_call *ensure = arg;
     if (api_error == JETSTREAM_STREAM_NAME_IN_USE) {

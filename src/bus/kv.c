@@ -62,13 +62,13 @@ void kv_ensure(struct bus *bus, const struct kv_spec *spec, kv_done *done, void 
     snprintf(verb, sizeof verb, "STREAM.CREATE.%s", name);
     /* The duplicate window may not be longer than the age; two minutes is the server's own default. */
     int64_t window_ms = spec->ttl_ms && spec->ttl_ms < 120000 ? spec->ttl_ms : 120000;
-    json_t *config = json_pack("{s:s, s:[s], s:i, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:i}", "name", name,
-                               "subjects", subject, "max_msgs_per_subject", spec->history ? spec->history : 1,
-                               "discard", "new", "allow_rollup_hdrs", 1, "deny_delete", 1, "allow_direct", 1,
-                               "storage", "file", "max_age", (json_int_t)(spec->ttl_ms * 1000000),
-                               "max_msg_size", (json_int_t)(spec->max_value_bytes ? spec->max_value_bytes : -1),
-                               "duplicate_window", (json_int_t)(window_ms * 1000000), "num_replicas",
-                               spec->replicas ? spec->replicas : 1);
+    json_t *config =
+        json_pack("{s:s, s:[s], s:i, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:i}", "name", name, "subjects",
+                  subject, "max_msgs_per_subject", spec->history ? spec->history : 1, "discard", "new",
+                  "allow_rollup_hdrs", 1, "deny_delete", 1, "allow_direct", 1, "storage", "file", "max_age",
+                  (json_int_t)(spec->ttl_ms * 1000000), "max_msg_size",
+                  (json_int_t)(spec->max_value_bytes ? spec->max_value_bytes : -1), "duplicate_window",
+                  (json_int_t)(window_ms * 1000000), "num_replicas", spec->replicas ? spec->replicas : 1);
     jetstream_call(bus, verb, config, 0, on_ensured, call);
     json_decref(config);
 }
@@ -99,8 +99,8 @@ static void publish_expecting(struct kv_call *call, uint64_t revision, const voi
     publish_value(call, &header, 1, value, length, answer);
 }
 
-void kv_put(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length, kv_done *done,
-            void *arg)
+void kv_put(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length,
+            kv_done *done, void *arg)
 {
     struct kv_call *call = kv_call_new(bus, bucket, key, arg);
     call->done = done;
@@ -115,13 +115,15 @@ void kv_update(struct bus *bus, const char *bucket, const char *key, const void 
     publish_expecting(call, revision, value, length, on_written);
 }
 
-void kv_delete(struct bus *bus, const char *bucket, const char *key, uint64_t revision, kv_done *done, void *arg)
+void kv_delete(struct bus *bus, const char *bucket, const char *key, uint64_t revision, kv_done *done,
+               void *arg)
 {
     struct kv_call *call = kv_call_new(bus, bucket, key, arg);
     call->done = done;
     char expected[24];
     snprintf(expected, sizeof expected, "%llu", (unsigned long long)revision);
-    const struct bus_header headers[] = {{"KV-Operation", "DEL"}, {"Nats-Expected-Last-Subject-Sequence", expected}};
+    const struct bus_header headers[] = {{"KV-Operation", "DEL"},
+                                         {"Nats-Expected-Last-Subject-Sequence", expected}};
     publish_value(call, headers, revision ? 2 : 1, "", 0, on_written);
 }
 
@@ -130,7 +132,8 @@ void kv_delete(struct bus *bus, const char *bucket, const char *key, uint64_t re
 static enum kv_operation read_operation(const struct bus_message *message)
 {
     const char *operation = bus_message_header(message, "KV-Operation");
-    return operation && (strcmp(operation, "DEL") == 0 || strcmp(operation, "PURGE") == 0) ? KV_DELETED : KV_PUT;
+    return operation && (strcmp(operation, "DEL") == 0 || strcmp(operation, "PURGE") == 0) ? KV_DELETED
+                                                                                           : KV_PUT;
 }
 
 /* The entry whatever it is: ERR_NOT_FOUND with `entry` set is a delete marker. */
@@ -143,7 +146,8 @@ static void on_direct_get(void *arg, int code, const struct error *error, const 
     if (code == 0 && bus_message_status(message) == 404) {
         code = error_set(&err, ERR_NOT_FOUND, "bucket %s has no key %s", call->bucket, call->key);
     } else if (code == 0 && bus_message_status(message)) {
-        code = error_set(&err, ERR_UNAVAILABLE, "bucket %s: status %d", call->bucket, bus_message_status(message));
+        code = error_set(&err, ERR_UNAVAILABLE, "bucket %s: status %d", call->bucket,
+                         bus_message_status(message));
     } else if (code == 0) {
         const char *sequence = bus_message_header(message, "Nats-Sequence");
         entry.operation = read_operation(message);
@@ -204,7 +208,8 @@ static void on_marker_read(void *arg, int code, const struct error *error, const
     kv_call_free(call);
 }
 
-static void on_create_tried(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_create_tried(void *arg, int code, int api_error, const struct error *error,
+                            const json_t *response)
 {
     struct kv_call *call = arg;
     if (code == ERR_CONFLICT)
@@ -213,8 +218,8 @@ static void on_create_tried(void *arg, int code, int api_error, const struct err
         on_written(arg, code, api_error, error, response);
 }
 
-void kv_create(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length, kv_done *done,
-               void *arg)
+void kv_create(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length,
+               kv_done *done, void *arg)
 {
     struct kv_call *call = kv_call_new(bus, bucket, key, arg);
     call->done = done;
@@ -266,7 +271,8 @@ static void tell_current(struct kv_watch *watch)
         watch->events.current(watch->events.arg);
 }
 
-static void on_watch_created(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_watch_created(void *arg, int code, int api_error, const struct error *error,
+                             const json_t *response)
 {
     (void)api_error;
     struct watch_call *call = arg;
@@ -277,7 +283,8 @@ static void on_watch_created(void *arg, int code, int api_error, const struct er
         if (code)
             LOG_DEBUG("bucket cannot be watched yet", LOG_STR("bucket", watch->bucket),
                       LOG_STR("error", error->text));
-        else if (json_integer_value(json_object_get(response, "num_pending")) == 0 && watch->next_sequence == 1)
+        else if (json_integer_value(json_object_get(response, "num_pending")) == 0 &&
+                 watch->next_sequence == 1)
             tell_current(watch);
         /* A failure is tried again by the tick. */
         watch->silent_ms = code ? 2 * WATCH_HEARTBEAT_MS : 0;
@@ -339,12 +346,12 @@ static void watch_restart(struct kv_watch *watch)
     snprintf(stream, sizeof stream, "KV_%s", watch->bucket);
     snprintf(verb, sizeof verb, "CONSUMER.CREATE.%s", stream);
     snprintf(filter, sizeof filter, "$KV.%s.%s", watch->bucket, watch->pattern);
-    json_t *body = json_pack(
-        "{s:s, s:{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:b, s:i}}", "stream_name", stream, "config",
-        "deliver_subject", inbox, "deliver_policy", "last_per_subject", "ack_policy", "none", "replay_policy",
-        "instant", "filter_subject", filter, "flow_control", 1, "idle_heartbeat",
-        (json_int_t)(WATCH_HEARTBEAT_MS * 1000000LL), "inactive_threshold",
-        (json_int_t)(WATCH_INACTIVE_S * 1000000000LL), "mem_storage", 1, "num_replicas", 1);
+    json_t *body =
+        json_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:b, s:i}}", "stream_name", stream,
+                  "config", "deliver_subject", inbox, "deliver_policy", "last_per_subject", "ack_policy",
+                  "none", "replay_policy", "instant", "filter_subject", filter, "flow_control", 1,
+                  "idle_heartbeat", (json_int_t)(WATCH_HEARTBEAT_MS * 1000000LL), "inactive_threshold",
+                  (json_int_t)(WATCH_INACTIVE_S * 1000000000LL), "mem_storage", 1, "num_replicas", 1);
     struct watch_call *call;
     while ((call = calloc(1, sizeof *call)) == NULL)
         uv_sleep(1);
@@ -363,8 +370,8 @@ static void on_watch_tick(uv_timer_t *timer)
         watch_restart(watch);
 }
 
-int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern, const struct kv_watch_events *events,
-                   struct kv_watch **out, struct error *err)
+int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern,
+                   const struct kv_watch_events *events, struct kv_watch **out, struct error *err)
 {
     struct kv_watch *watch = calloc(1, sizeof *watch);
     if (watch == NULL)

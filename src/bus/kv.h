@@ -1,5 +1,5 @@
-/* Key-value buckets of JetStream (the protocol is the server's ADR-8): a bucket B is a stream KV_B, a key K its subject
- * $KV.B.K, a revision the message's sequence. Keys are made of subject tokens (names.h escapes).
+/* Key-value buckets of JetStream (the protocol is the server's ADR-8): a bucket B is a stream KV_B, a key K
+ * its subject $KV.B.K, a revision the message's sequence. Keys are made of subject tokens (names.h escapes).
  *
  * A key that expires by the bucket's TTL produces no event: whoever waits for one keeps the time itself. */
 #ifndef CHAMBERLAIN_BUS_KV_H
@@ -9,8 +9,8 @@
 
 struct kv_spec {
     const char *bucket;
-    int64_t ttl_ms;    /* 0: keys do not expire */
-    int history;       /* revisions kept of a key; 0: 1 */
+    int64_t ttl_ms;          /* 0: keys do not expire */
+    int history;             /* revisions kept of a key; 0: 1 */
     int64_t max_value_bytes; /* 0: no limit */
     int replicas;
 };
@@ -37,19 +37,21 @@ void kv_ensure(struct bus *bus, const struct kv_spec *spec, kv_done *done, void 
 void kv_get(struct bus *bus, const char *bucket, const char *key, kv_answer *answer, void *arg);
 
 /* Writes, whatever was there. */
-void kv_put(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length, kv_done *done,
-            void *arg);
+void kv_put(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length,
+            kv_done *done, void *arg);
 
 /* Writes only if the key does not exist (never written, deleted, expired). */
-void kv_create(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length, kv_done *done,
-               void *arg);
+void kv_create(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length,
+               kv_done *done, void *arg);
 
 /* Writes only if the key's newest revision is `revision`. */
 void kv_update(struct bus *bus, const char *bucket, const char *key, const void *value, size_t length,
                uint64_t revision, kv_done *done, void *arg);
 
-/* Leaves a delete marker, which watchers see. revision 0: whatever is there; else only if that is the newest. */
-void kv_delete(struct bus *bus, const char *bucket, const char *key, uint64_t revision, kv_done *done, void *arg);
+/* Leaves a delete marker, which watchers see. revision 0: whatever is there; else only if that is the newest.
+ */
+void kv_delete(struct bus *bus, const char *bucket, const char *key, uint64_t revision, kv_done *done,
+               void *arg);
 
 struct kv_watch;
 
@@ -59,10 +61,11 @@ struct kv_watch_events {
     void *arg;
 };
 
-/* Follows the keys that match `pattern` (">" for all): first the newest value of each, then every change, in order. After
- * a gap, a silence or a lost connection it starts again by itself: the newest values are given once more, then `current`. */
-int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern, const struct kv_watch_events *events,
-                   struct kv_watch **watch, struct error *err);
+/* Follows the keys that match `pattern` (">" for all): first the newest value of each, then every change, in
+ * order. After a gap, a silence or a lost connection it starts again by itself: the newest values are given
+ * once more, then `current`. */
+int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern,
+                   const struct kv_watch_events *events, struct kv_watch **watch, struct error *err);
 void kv_watch_stop(struct kv_watch *watch);
 
 #endif

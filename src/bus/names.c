@@ -94,8 +94,8 @@ int names_for_chamber(const char *cell, const char *prefix, const char *tool, co
     code = names_escape(chamber, chamber_token, err);
     if (code)
         return error_prefix(err, code, "chamber");
-    int length = snprintf(out, NAMES_BYTES, "%s%s%s.%s.%s", cell, *cell ? "." : "", prefix, tool_token,
-                          chamber_token);
+    int length =
+        snprintf(out, NAMES_BYTES, "%s%s%s.%s.%s", cell, *cell ? "." : "", prefix, tool_token, chamber_token);
     if (length >= NAMES_BYTES)
         return error_set(err, ERR_LIMIT, "the subject of tool '%.40s...' would be longer than %d bytes", tool,
                          NAMES_BYTES);
@@ -120,8 +120,8 @@ int names_parse_completed(const char *cell, const char *subject, char tool[stati
 {
     char prefix[NAMES_BYTES];
     names_subject(cell, "dc.", prefix);
-    const char *s = subject + strlen(prefix);
     if (strncmp(subject, prefix, strlen(prefix)) == 0) {
+        const char *s = subject + strlen(prefix);
         const char *dot = strchr(s, '.');
         const char *end = dot ? strchr(dot + 1, '.') : NULL;
         if (end && strcmp(end, ".completed") == 0) {
@@ -131,5 +131,6 @@ int names_parse_completed(const char *cell, const char *subject, char tool[stati
             return code ? error_prefix(err, code, "subject %.200s", subject) : 0;
         }
     }
-    return error_set(err, ERR_INVALID, "subject '%.200s' is not %s{tool}.{chamber}.completed", subject, prefix);
+    return error_set(err, ERR_INVALID, "subject '%.200s' is not %s{tool}.{chamber}.completed", subject,
+                     prefix);
 }

@@ -1,10 +1,11 @@
-/* The names that other programs rely on: streams, subjects, buckets (docs/protocol.md), each with the cell's prefix.
+/* The names that other programs rely on: streams, subjects, buckets (docs/protocol.md), each with the cell's
+ * prefix.
  *
- * A cell is a part of a fab with a stream, buckets and defenders of its own. With the empty cell nothing is prefixed;
- * with cell "west": stream "west-dc-notifications", subject "west.dc.>", bucket "west-stable-ids".
+ * A cell is a part of a fab with a stream, buckets and defenders of its own. With the empty cell nothing is
+ * prefixed; with cell "west": stream "west-dc-notifications", subject "west.dc.>", bucket "west-stable-ids".
  *
- * Equipment names become subject tokens by escaping: every byte but A-Z a-z 0-9 - _ + : / # @ ~ is written %XX. So
- * "PM.1" is the token "PM%2E1". The escape is reversible, and two names never share a token. */
+ * Equipment names become subject tokens by escaping: every byte but A-Z a-z 0-9 - _ + : / # @ ~ is written
+ * %XX. So "PM.1" is the token "PM%2E1". The escape is reversible, and two names never share a token. */
 #ifndef CHAMBERLAIN_BUS_NAMES_H
 #define CHAMBERLAIN_BUS_NAMES_H
 
@@ -13,7 +14,7 @@
 #include <stddef.h>
 
 enum {
-    NAMES_BYTES = 1024,     /* room for any name made here */
+    NAMES_BYTES = 1024, /* room for any name made here */
     NAMES_CELL_MAX_BYTES = 32,
     NAMES_RAW_MAX_BYTES = 200 /* of a tool or chamber before escaping */
 };
@@ -31,7 +32,8 @@ const char *names_stream(const char *cell, const char *name, char out[static NAM
 /* A subject under the cell: names_subject("west", "alarms.>") is "west.alarms.>". Returns `out`. */
 const char *names_subject(const char *cell, const char *subject, char out[static NAMES_BYTES]);
 
-/* Writes the token for `raw`. ERR_INVALID when it is empty, ERR_LIMIT when longer than NAMES_RAW_MAX_BYTES. */
+/* Writes the token for `raw`. ERR_INVALID when it is empty, ERR_LIMIT when longer than NAMES_RAW_MAX_BYTES.
+ */
 int names_escape(const char *raw, char out[static NAMES_BYTES], struct error *err);
 
 /* The name behind the `length` bytes of `token`. ERR_INVALID when no name escapes to that. */

@@ -7,8 +7,8 @@
 
 static void print_help(const struct command *command, const struct command_option *options, size_t count)
 {
-    printf("Usage: chamberlain %s [options]%s%s\n\n%s\n\nOptions:\n", command->name, *command->operands ? " " : "",
-           command->operands, command->summary);
+    printf("Usage: chamberlain %s [options]%s%s\n\n%s\n\nOptions:\n", command->name,
+           *command->operands ? " " : "", command->operands, command->summary);
     for (size_t i = 0; i < count; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].value ? " " : "",
@@ -23,8 +23,8 @@ bool command_parse_duration(const char *text, int64_t *us)
     static const struct {
         const char *unit;
         int64_t us;
-    } units[] = {{"us", 1},          {"ms", 1000},         {"s", 1000000},          {"min", 60000000},
-                 {"m", 60000000},    {"h", 3600000000LL},  {"d", 86400000000LL}};
+    } units[] = {{"us", 1},       {"ms", 1000},        {"s", 1000000},      {"min", 60000000},
+                 {"m", 60000000}, {"h", 3600000000LL}, {"d", 86400000000LL}};
     char *end;
     errno = 0;
     double number = strtod(text, &end);
@@ -77,15 +77,17 @@ static const char *set_option(const struct command_option *option, const char *v
     case OPTION_INTEGER:
         return parse_integer(value, option->target) ? NULL : "a whole number, not negative";
     case OPTION_DURATION:
-        return command_parse_duration(value, option->target) ? NULL : "a duration such as 500ms, 30s, 10min, 2h or 3d";
+        return command_parse_duration(value, option->target)
+                   ? NULL
+                   : "a duration such as 500ms, 30s, 10min, 2h or 3d";
     case OPTION_FRACTION:
         return parse_fraction(value, option->target) ? NULL : "a fraction such as 1% or 0.01";
     }
     return "something else";
 }
 
-static const struct command_option *find_option(const struct command_option *options, size_t count, const char *name,
-                                                size_t length)
+static const struct command_option *find_option(const struct command_option *options, size_t count,
+                                                const char *name, size_t length)
 {
     for (size_t i = 0; i < count; i++)
         if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
@@ -93,7 +95,8 @@ static const struct command_option *find_option(const struct command_option *opt
     return NULL;
 }
 
-static enum command_next wrong(const struct command *command, const char *format, const char *a, const char *b)
+static enum command_next wrong(const struct command *command, const char *format, const char *a,
+                               const char *b)
 {
     fprintf(stderr, "chamberlain %s: ", command->name);
     fprintf(stderr, format, a, b); /* formats are literals of this file */
@@ -102,8 +105,8 @@ static enum command_next wrong(const struct command *command, const char *format
 }
 
 /* Reads one option at argv[*i], and its value, which may follow an equals sign or be the next word. */
-static enum command_next read_option(const struct command *command, const struct command_option *options, size_t count,
-                                     int argc, char **argv, int *i)
+static enum command_next read_option(const struct command *command, const struct command_option *options,
+                                     size_t count, int argc, char **argv, int *i)
 {
     const char *name = argv[*i] + 2;
     size_t length = strcspn(name, "=");
@@ -124,14 +127,15 @@ static enum command_next read_option(const struct command *command, const struct
     }
     const char *expected = set_option(option, value);
     if (expected) {
-        fprintf(stderr, "chamberlain %s: --%s '%s': write %s\n", command->name, option->name, value, expected);
+        fprintf(stderr, "chamberlain %s: --%s '%s': write %s\n", command->name, option->name, value,
+                expected);
         return COMMAND_WRONG;
     }
     return COMMAND_RUN;
 }
 
-enum command_next command_parse(const struct command *command, const struct command_option *options, size_t option_count,
-                                int argc, char **argv, size_t *operand_count)
+enum command_next command_parse(const struct command *command, const struct command_option *options,
+                                size_t option_count, int argc, char **argv, size_t *operand_count)
 {
     size_t operands = 0;
     bool only_operands = false;

@@ -1,4 +1,5 @@
-/* What every subcommand shares: options by table, --help made from the same table, errors that say what to do.
+/* What every subcommand shares: options by table, --help made from the same table, errors that say what to
+ * do.
  *
  * Exit codes: 0 done; 1 it failed (or verify found a difference); 2 the command line is wrong. */
 #ifndef CHAMBERLAIN_CLI_COMMAND_H
@@ -29,10 +30,10 @@ struct command_option {
 };
 
 struct command {
-    const char *name;     /* "status" or "charts learn" */
-    const char *operands; /* "PATH..." or "" */
-    const char *summary;  /* what it does, one or a few lines */
-    const char *examples; /* whole lines */
+    const char *name;                  /* "status" or "charts learn" */
+    const char *operands;              /* "PATH..." or "" */
+    const char *summary;               /* what it does, one or a few lines */
+    const char *examples;              /* whole lines */
     size_t min_operands, max_operands; /* max 0: none */
 };
 
@@ -40,10 +41,10 @@ struct command {
 
 enum command_next { COMMAND_RUN, COMMAND_HELP, COMMAND_WRONG };
 
-/* Reads argv (argv[0] is the command's last word). Operands are moved to the front: argv[1..*operand_count]. On
- * COMMAND_HELP the help was printed, on COMMAND_WRONG the mistake: return 0 or EXIT_USAGE. */
-enum command_next command_parse(const struct command *command, const struct command_option *options, size_t option_count,
-                                int argc, char **argv, size_t *operand_count);
+/* Reads argv (argv[0] is the command's last word). Operands are moved to the front: argv[1..*operand_count].
+ * On COMMAND_HELP the help was printed, on COMMAND_WRONG the mistake: return 0 or EXIT_USAGE. */
+enum command_next command_parse(const struct command *command, const struct command_option *options,
+                                size_t option_count, int argc, char **argv, size_t *operand_count);
 
 /* Prints "chamberlain NAME: message" on standard error and returns EXIT_FAILED. */
 int command_failed(const struct command *command, const struct error *error);

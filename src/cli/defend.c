@@ -11,10 +11,12 @@
 static const struct command command = {
     .name = "defend",
     .operands = "",
-    .summary = "Runs one defender until SIGTERM or SIGINT: judges the contexts of its chambers.\n"
-               "NATS and the store are found by --nats and --store, or by CHAMBERLAIN_NATS and CHAMBERLAIN_STORE.",
-    .examples = "  chamberlain defend --nats nats://127.0.0.1:4222 --store sqlite:/var/lib/chamberlain/store.db\n"
-                "  chamberlain defend --id defender-3 --log-format json --log-level debug",
+    .summary =
+        "Runs one defender until SIGTERM or SIGINT: judges the contexts of its chambers.\n"
+        "NATS and the store are found by --nats and --store, or by CHAMBERLAIN_NATS and CHAMBERLAIN_STORE.",
+    .examples =
+        "  chamberlain defend --nats nats://127.0.0.1:4222 --store sqlite:/var/lib/chamberlain/store.db\n"
+        "  chamberlain defend --id defender-3 --log-format json --log-level debug",
 };
 
 /* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
@@ -57,20 +59,30 @@ int cli_defend(int argc, char **argv)
     const struct command_option table[] = {
         {"nats", OPTION_TEXT, &options.nats_url, "URL", "NATS server, or several with commas"},
         {"store", OPTION_TEXT, &options.store_url, "URL", "sqlite:PATH"},
-        {"cell", OPTION_TEXT, &options.cell, "NAME", "part of the fab whose names are prefixed (default none)"},
+        {"cell", OPTION_TEXT, &options.cell, "NAME",
+         "part of the fab whose names are prefixed (default none)"},
         {"id", OPTION_TEXT, &options.id, "ID", "this defender's name (default defender-0)"},
-        {"version-label", OPTION_TEXT, &options.version, "TEXT", "version shown in status (default: the software's)"},
+        {"version-label", OPTION_TEXT, &options.version, "TEXT",
+         "version shown in status (default: the software's)"},
         {"max-in-flight", OPTION_INTEGER, &in_flight, "N", "contexts judged side by side (default 64)"},
         {"compute-threads", OPTION_INTEGER, &threads, "N", "threads that calculate (default: one a core)"},
-        {"replicas", OPTION_INTEGER, &replicas, "N", "replicas of the streams, 3 in a NATS cluster (default 1)"},
+        {"replicas", OPTION_INTEGER, &replicas, "N",
+         "replicas of the streams, 3 in a NATS cluster (default 1)"},
         {"cache-mb", OPTION_INTEGER, &cache_mb, "MB", "history cache (default 100)"},
-        {"ack-wait", OPTION_DURATION, &ack_wait_us, "TIME", "silence after which a message is redelivered (default 30s)"},
-        {"sweep-age", OPTION_DURATION, &sweep_age_us, "TIME", "unjudged contexts older than this are announced again (default 60s)"},
-        {"sweep-interval", OPTION_DURATION, &sweep_interval_us, "TIME", "how often that is looked for (default 10s)"},
-        {"missing-delay", OPTION_DURATION, &missing_delay_us, "TIME", "first wait for a T-chart that is not there, doubled 3 times (default 1s)"},
-        {"tchart-retention", OPTION_DURATION, &options.tchart_retention_us, "TIME", "traces are kept this long (default 3d)"},
-        {"uchart-retention", OPTION_DURATION, &options.uchart_retention_us, "TIME", "verdicts are kept this long (default 365d)"},
-        {"retain-by-event", OPTION_FLAG, &options.retain_by_event, NULL, "count retention from the run's end, not from storing"},
+        {"ack-wait", OPTION_DURATION, &ack_wait_us, "TIME",
+         "silence after which a message is redelivered (default 30s)"},
+        {"sweep-age", OPTION_DURATION, &sweep_age_us, "TIME",
+         "unjudged contexts older than this are announced again (default 60s)"},
+        {"sweep-interval", OPTION_DURATION, &sweep_interval_us, "TIME",
+         "how often that is looked for (default 10s)"},
+        {"missing-delay", OPTION_DURATION, &missing_delay_us, "TIME",
+         "first wait for a T-chart that is not there, doubled 3 times (default 1s)"},
+        {"tchart-retention", OPTION_DURATION, &options.tchart_retention_us, "TIME",
+         "traces are kept this long (default 3d)"},
+        {"uchart-retention", OPTION_DURATION, &options.uchart_retention_us, "TIME",
+         "verdicts are kept this long (default 365d)"},
+        {"retain-by-event", OPTION_FLAG, &options.retain_by_event, NULL,
+         "count retention from the run's end, not from storing"},
         {"log-level", OPTION_TEXT, &level, "LEVEL", "debug, info, warn or error (default info)"},
         {"log-format", OPTION_TEXT, &format, "FORMAT", "text or json (default text)"},
     };
@@ -80,8 +92,9 @@ int cli_defend(int argc, char **argv)
     struct error err;
     int code = setup_log(level, format, &err);
     if (code == 0 && (options.nats_url == NULL || options.store_url == NULL))
-        code = error_set(&err, ERR_INVALID, "where are NATS and the store? Give --nats and --store, or set "
-                                            "CHAMBERLAIN_NATS and CHAMBERLAIN_STORE");
+        code = error_set(&err, ERR_INVALID,
+                         "where are NATS and the store? Give --nats and --store, or set "
+                         "CHAMBERLAIN_NATS and CHAMBERLAIN_STORE");
     if (code) {
         command_failed(&command, &err);
         return EXIT_USAGE;

@@ -1,5 +1,5 @@
-/* `chamberlain import`: trace files in. Each context is packed, stored together with its completion record, and announced;
- * several are on their way at a time. */
+/* `chamberlain import`: trace files in. Each context is packed, stored together with its completion record,
+ * and announced; several are on their way at a time. */
 #include "cli/command.h"
 #include "cli/session.h"
 
@@ -28,9 +28,11 @@ enum {
 static const struct command command = {
     .name = "import",
     .operands = "PATH...",
-    .summary = "Reads trace files and announces each run as a completed context; returns when all are announced.\n"
-               "PATH is a folder with a runs.csv (one file a run), or trace files or folders that a mapping describes\n"
-               "(docs/import.md). CSV or TSV, plain or .gz.",
+    .summary =
+        "Reads trace files and announces each run as a completed context; returns when all are announced.\n"
+        "PATH is a folder with a runs.csv (one file a run), or trace files or folders that a mapping "
+        "describes\n"
+        "(docs/import.md). CSV or TSV, plain or .gz.",
     .examples = "  chamberlain import --dir fab data/lam9600\n"
                 "  chamberlain import --dir fab --mapping phm2016_cmp CMP-training-000.csv.gz\n"
                 "  chamberlain import --dir fab --watch --mapping lam9600 /var/spool/traces",
@@ -104,7 +106,8 @@ static void retry_or_fail(struct shipment *shipment, uv_timer_cb again, int code
         shipment_failed(shipment, code, error);
 }
 
-static void on_announced(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_announced(void *arg, int code, int api_error, const struct error *error,
+                         const json_t *response)
 {
     (void)api_error;
     (void)response;
@@ -113,8 +116,9 @@ static void on_announced(void *arg, int code, int api_error, const struct error 
         code = ERR_UNAVAILABLE; /* no stream yet: a defender makes it */
     if (code) {
         struct error copy = *error;
-        error_prefix(&copy, code, "stored, but not announced (a running defender announces it from the store within "
-                                  "minutes)");
+        error_prefix(&copy, code,
+                     "stored, but not announced (a running defender announces it from the store within "
+                     "minutes)");
         retry_or_fail(shipment, on_retry_stream, code, &copy);
         return;
     }
@@ -128,7 +132,8 @@ static void ship_to_stream(struct shipment *shipment)
     const struct store_completion *completion = &shipment->completion;
     char subject[NAMES_BYTES];
     struct error err;
-    int code = names_completed(importer->session.cell, completion->key.tool, completion->key.chamber, subject, &err);
+    int code =
+        names_completed(importer->session.cell, completion->key.tool, completion->key.chamber, subject, &err);
     if (code) {
         shipment_failed(shipment, code, &err);
         return;
@@ -166,8 +171,8 @@ static void on_stored(void *arg, struct store_reply *reply)
 
 static void ship_to_store(struct shipment *shipment)
 {
-    store_complete(shipment->importer->session.store, &shipment->completion, shipment->chunks, shipment->chunk_count,
-                   on_stored, shipment);
+    store_complete(shipment->importer->session.store, &shipment->completion, shipment->chunks,
+                   shipment->chunk_count, on_stored, shipment);
 }
 
 /* Packs a context into a shipment's own memory: what import gives is borrowed for the call only. */
@@ -186,7 +191,8 @@ static int pack(struct shipment *shipment, const struct import_context *given, s
     shipment->chunks = arena_calloc(arena, blobs.count, sizeof *shipment->chunks);
     shipment->chunk_count = blobs.count;
     shipment->completion = (struct store_completion){
-        .key = {arena_strdup(arena, context.tool), arena_strdup(arena, context.chamber), arena_strdup(arena, context.id)},
+        .key = {arena_strdup(arena, context.tool), arena_strdup(arena, context.chamber),
+                arena_strdup(arena, context.id)},
         .recipe = arena_strdup(arena, context.recipe),
         .lot = arena_strdup(arena, context.lot),
         .end_us = context.end_us,
@@ -194,12 +200,13 @@ static int pack(struct shipment *shipment, const struct import_context *given, s
         .announcement = json.failed ? NULL : arena_strdup(arena, json.text)};
     strbuf_free(&json);
     const struct store_completion *made = &shipment->completion;
-    if (shipment->chunks == NULL || made->key.tool == NULL || made->key.chamber == NULL || made->key.context_id == NULL ||
-        made->recipe == NULL || made->lot == NULL || made->announcement == NULL)
+    if (shipment->chunks == NULL || made->key.tool == NULL || made->key.chamber == NULL ||
+        made->key.context_id == NULL || made->recipe == NULL || made->lot == NULL ||
+        made->announcement == NULL)
         return error_set(err, ERR_NO_MEMORY, "no memory for context %s", context.id);
     for (size_t i = 0; i < blobs.count; i++)
-        shipment->chunks[i] =
-            (struct store_chunk){.index = (int32_t)i, .bytes = blobs.blobs[i].data, .length = blobs.blobs[i].length};
+        shipment->chunks[i] = (struct store_chunk){
+            .index = (int32_t)i, .bytes = blobs.blobs[i].data, .length = blobs.blobs[i].length};
     return 0;
 }
 
@@ -230,7 +237,8 @@ static int take_context(void *arg, const struct import_context *context, struct 
     ship_to_store(shipment);
     uv_run(&importer->session.loop, UV_RUN_NOWAIT);
     if (isatty(STDERR_FILENO) && !importer->quiet)
-        fprintf(stderr, "\r%zu contexts read, %zu announced ", importer->summary.contexts + 1, importer->announced);
+        fprintf(stderr, "\r%zu contexts read, %zu announced ", importer->summary.contexts + 1,
+                importer->announced);
     return 0;
 }
 
@@ -270,7 +278,8 @@ static void print_summary(const struct importer *importer)
         strbuf_free(&json);
         return;
     }
-    printf("%zu contexts announced from %zu files (%zu samples", importer->announced, sum->files, sum->samples);
+    printf("%zu contexts announced from %zu files (%zu samples", importer->announced, sum->files,
+           sum->samples);
     if (sum->samples_tail_cut)
         printf(", %zu of the next run cut from the ends", sum->samples_tail_cut);
     printf(")\n");
@@ -316,7 +325,8 @@ static int take_file(struct importer *importer, struct watch *watch, const struc
     return watch_taken(watch, file, importer->summary.contexts - before, clock_wall_us(), err);
 }
 
-static int watch_folder(struct importer *importer, const char *folder, const struct mapping *mapping, struct error *err)
+static int watch_folder(struct importer *importer, const char *folder, const struct mapping *mapping,
+                        struct error *err)
 {
     char ledger[SESSION_PATH_BYTES + 64];
     const char *home = *importer->session.dir ? importer->session.dir : folder;
@@ -365,12 +375,15 @@ static int find_mapping(const char *name, struct mapping **mapping, struct error
         if (places[i] == NULL)
             continue;
         bool own = i == 0;
-        int used = snprintf(path, sizeof path, "%s%s%s/%s.yaml", own ? "" : self, own ? "" : "/", places[i], name);
+        int used =
+            snprintf(path, sizeof path, "%s%s%s/%s.yaml", own ? "" : self, own ? "" : "/", places[i], name);
         if (used > 0 && (size_t)used < sizeof path && access(path, R_OK) == 0)
             return mapping_load(path, mapping, err);
     }
-    return error_set(err, ERR_NOT_FOUND,
-                     "no mapping '%s': give a file, or the name of one in %s/../data/mappings (docs/import.md)", name, self);
+    return error_set(
+        err, ERR_NOT_FOUND,
+        "no mapping '%s': give a file, or the name of one in %s/../data/mappings (docs/import.md)", name,
+        self);
 }
 
 int cli_import(int argc, char **argv)
@@ -379,8 +392,10 @@ int cli_import(int argc, char **argv)
     bool watch = false;
     struct importer importer = {0};
     const struct command_option table[] = {
-        {"dir", OPTION_TEXT, &dir, "DIR", "the cluster's directory (default: the environment, then ./chamberlain-data)"},
-        {"mapping", OPTION_TEXT, &mapping_name, "NAME|FILE", "how columns become contexts (default: runs.csv beside the files)"},
+        {"dir", OPTION_TEXT, &dir, "DIR",
+         "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        {"mapping", OPTION_TEXT, &mapping_name, "NAME|FILE",
+         "how columns become contexts (default: runs.csv beside the files)"},
         {"watch", OPTION_FLAG, &watch, NULL, "take files as they arrive in PATH, once each, until Ctrl-C"},
         {"quiet", OPTION_FLAG, &importer.quiet, NULL, "no warnings, no progress"},
         {"json", OPTION_FLAG, &importer.json, NULL, "the summary as JSON"},

@@ -36,8 +36,9 @@ int natsserver_find(char path[static NATSSERVER_PATH_BYTES], struct error *err)
     const char *given = getenv("CHAMBERLAIN_NATS_SERVER");
     if (given) {
         snprintf(path, NATSSERVER_PATH_BYTES, "%s", given);
-        return is_program(path) ? 0
-                                : error_set(err, ERR_NOT_FOUND, "CHAMBERLAIN_NATS_SERVER=%s is no program", given);
+        return is_program(path)
+                   ? 0
+                   : error_set(err, ERR_NOT_FOUND, "CHAMBERLAIN_NATS_SERVER=%s is no program", given);
     }
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (cache && *cache)
@@ -46,12 +47,14 @@ int natsserver_find(char path[static NATSSERVER_PATH_BYTES], struct error *err)
         snprintf(path, NATSSERVER_PATH_BYTES, "%s/.cache/chamberlain/bin/nats-server", home ? home : "");
     if (is_program(path) || find_on_path(path))
         return 0;
-    return error_set(err, ERR_NOT_FOUND,
-                     "no nats-server: run scripts/setup, or put nats-server 2.14 or newer on the PATH, or name it in "
-                     "CHAMBERLAIN_NATS_SERVER");
+    return error_set(
+        err, ERR_NOT_FOUND,
+        "no nats-server: run scripts/setup, or put nats-server 2.14 or newer on the PATH, or name it in "
+        "CHAMBERLAIN_NATS_SERVER");
 }
 
-int natsserver_write_config(const char *dir, int port, char path[static NATSSERVER_PATH_BYTES], struct error *err)
+int natsserver_write_config(const char *dir, int port, char path[static NATSSERVER_PATH_BYTES],
+                            struct error *err)
 {
     snprintf(path, NATSSERVER_PATH_BYTES, "%s/nats.conf", dir);
     FILE *file = fopen(path, "w");
@@ -74,9 +77,8 @@ int natsserver_write_config(const char *dir, int port, char path[static NATSSERV
 
 static struct sockaddr_in loopback(int port)
 {
-    return (struct sockaddr_in){.sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)port),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 /* Binds to a port (0: any) and lets it go again; the port, or 0 when it is taken. */

@@ -23,10 +23,11 @@ static int locate_by_dir(struct session *session, const char *dir, struct error 
     json_error_t parse;
     json_t *cluster = json_load_file(path, 0, &parse);
     if (cluster == NULL)
-        return error_set(err, ERR_NOT_FOUND,
-                         "no cluster in %s (%s); start one with `chamberlain up --dir %s`, or set CHAMBERLAIN_NATS and "
-                         "CHAMBERLAIN_STORE",
-                         dir, parse.text, dir);
+        return error_set(
+            err, ERR_NOT_FOUND,
+            "no cluster in %s (%s); start one with `chamberlain up --dir %s`, or set CHAMBERLAIN_NATS and "
+            "CHAMBERLAIN_STORE",
+            dir, parse.text, dir);
     const char *nats = json_string_value(json_object_get(cluster, "nats"));
     const char *store = json_string_value(json_object_get(cluster, "store"));
     const char *cell = json_string_value(json_object_get(cluster, "cell"));
@@ -37,8 +38,9 @@ static int locate_by_dir(struct session *session, const char *dir, struct error 
     }
     json_decref(cluster);
     return nats && store ? 0
-                         : error_set(err, ERR_CORRUPT, "%s names no NATS or store; start the cluster again: "
-                                                       "`chamberlain up --dir %s` writes it",
+                         : error_set(err, ERR_CORRUPT,
+                                     "%s names no NATS or store; start the cluster again: "
+                                     "`chamberlain up --dir %s` writes it",
                                      path, dir);
 }
 
@@ -52,8 +54,8 @@ static int locate(struct session *session, const char *dir, struct error *err)
     if (nats == NULL && store == NULL)
         return locate_by_dir(session, DEFAULT_DIR, err);
     if (nats == NULL || store == NULL)
-        return error_set(err, ERR_INVALID, "%s is set, but not %s; set both, or give --dir", nats ? "CHAMBERLAIN_NATS"
-                                                                                                  : "CHAMBERLAIN_STORE",
+        return error_set(err, ERR_INVALID, "%s is set, but not %s; set both, or give --dir",
+                         nats ? "CHAMBERLAIN_NATS" : "CHAMBERLAIN_STORE",
                          nats ? "CHAMBERLAIN_STORE" : "CHAMBERLAIN_NATS");
     snprintf(session->nats_url, sizeof session->nats_url, "%s", nats);
     snprintf(session->store_url, sizeof session->store_url, "%s", store);
@@ -117,7 +119,8 @@ struct answer {
     json_t *response;
 };
 
-static void on_call_answer(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_call_answer(void *arg, int code, int api_error, const struct error *error,
+                           const json_t *response)
 {
     (void)api_error;
     struct answer *answer = arg;
@@ -190,7 +193,8 @@ json_t *session_ask(struct session *session, const char *subject, const char *qu
                     struct error *err)
 {
     struct answer answer = {0};
-    bus_request(session->bus, subject, NULL, 0, question, strlen(question), timeout_ms, on_ask_answer, &answer);
+    bus_request(session->bus, subject, NULL, 0, question, strlen(question), timeout_ms, on_ask_answer,
+                &answer);
     return wait_for_answer(session, &answer, err);
 }
 
@@ -215,8 +219,8 @@ json_t *session_defenders(struct session *session, struct error *err)
     char subject[NAMES_BYTES];
     struct error own = {0};
     json_t *all = json_array();
-    json_t *one = session_ask(session, names_subject(session->cell, "cluster.ask.defender-0", subject), "status", 2000,
-                              &own);
+    json_t *one = session_ask(session, names_subject(session->cell, "cluster.ask.defender-0", subject),
+                              "status", 2000, &own);
     if (one)
         json_array_append_new(all, one);
     else if (err)
@@ -231,8 +235,8 @@ struct store_reply *session_reply(struct session *session)
     return store_wait_reply(session->wait);
 }
 
-int session_each_context(struct session *session, const struct store_list_query *given, session_visit *visit, void *arg,
-                         struct error *err)
+int session_each_context(struct session *session, const struct store_list_query *given, session_visit *visit,
+                         void *arg, struct error *err)
 {
     struct store_list_query query = *given;
     query.limit = PAGE_ROWS;

@@ -1,4 +1,5 @@
-/* A command's way to a running cluster: where its NATS and store are, and calls that wait for their answer. */
+/* A command's way to a running cluster: where its NATS and store are, and calls that wait for their answer.
+ */
 #ifndef CHAMBERLAIN_CLI_SESSION_H
 #define CHAMBERLAIN_CLI_SESSION_H
 
@@ -24,14 +25,16 @@ struct session {
 
 enum session_needs { SESSION_STORE = 1, SESSION_NATS = 2 };
 
-/* Where the cluster is: `dir` (as `chamberlain up --dir` made it) when given, else CHAMBERLAIN_NATS and CHAMBERLAIN_STORE,
- * else the directory ./chamberlain-data. Then opens what is needed (bits of enum session_needs). Errors say what to do. */
+/* Where the cluster is: `dir` (as `chamberlain up --dir` made it) when given, else CHAMBERLAIN_NATS and
+ * CHAMBERLAIN_STORE, else the directory ./chamberlain-data. Then opens what is needed (bits of enum
+ * session_needs). Errors say what to do. */
 int session_open(struct session *session, const char *dir, int needs, struct error *err);
 void session_close(struct session *session);
 
 /* --- NATS, waiting --- */
 
-/* The parsed answer of the JetStream API (the caller decrefs), or NULL with `err` set. `body` may be NULL; not stolen. */
+/* The parsed answer of the JetStream API (the caller decrefs), or NULL with `err` set. `body` may be NULL;
+ * not stolen. */
 json_t *session_call(struct session *session, const char *call, const json_t *body, struct error *err);
 
 /* One request with a JSON answer. ERR_UNAVAILABLE when nobody answers. */
@@ -52,10 +55,11 @@ json_t *session_defenders(struct session *session, struct error *err);
 /* Usage: store_count(session.store, store_wait_done, session.wait); reply = session_reply(&session); */
 struct store_reply *session_reply(struct session *session);
 
-/* Calls `visit` for every completed context that matches `query` (paging; its cursor and limit are set here), in event
- * order. `visit` returns 0 to go on, anything else ends and is returned. Errors of the store are returned with `err`. */
+/* Calls `visit` for every completed context that matches `query` (paging; its cursor and limit are set here),
+ * in event order. `visit` returns 0 to go on, anything else ends and is returned. Errors of the store are
+ * returned with `err`. */
 typedef int session_visit(void *arg, const struct store_completion *completion);
-int session_each_context(struct session *session, const struct store_list_query *query, session_visit *visit, void *arg,
-                         struct error *err);
+int session_each_context(struct session *session, const struct store_list_query *query, session_visit *visit,
+                         void *arg, struct error *err);
 
 #endif

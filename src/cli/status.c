@@ -10,7 +10,8 @@
 static const struct command command = {
     .name = "status",
     .operands = "",
-    .summary = "Shows the defenders, the contexts announced, judged and dead-lettered, and the process time of each step.",
+    .summary = "Shows the defenders, the contexts announced, judged and dead-lettered, and the process time "
+               "of each step.",
     .examples = "  chamberlain status --dir fab\n"
                 "  chamberlain status --dir fab --json",
 };
@@ -24,8 +25,9 @@ static json_t *gather(struct session *session, struct error *err)
         store_reply_free(reply);
         return NULL;
     }
-    json_t *contexts = json_pack("{s:I, s:I, s:I}", "announced", (json_int_t)reply->counts.completed, "judged",
-                                 (json_int_t)reply->counts.judged, "dead", (json_int_t)reply->counts.dead);
+    json_t *contexts =
+        json_pack("{s:I, s:I, s:I}", "announced", (json_int_t)reply->counts.completed, "judged",
+                  (json_int_t)reply->counts.judged, "dead", (json_int_t)reply->counts.dead);
     store_reply_free(reply);
     int64_t messages = -1;
     struct error nats_error = {0};
@@ -37,8 +39,8 @@ static json_t *gather(struct session *session, struct error *err)
     json_array_foreach(members, i, member) if (json_is_true(json_object_get(member, "leads"))) leader =
         json_object_get(member, "id");
     json_t *status =
-        json_pack("{s:s, s:s, s:O, s:O, s:i, s:o}", "nats", session->nats_url, "store", session->store_url, "members",
-                  members, "leader", leader, "map_version", 0, "contexts", contexts);
+        json_pack("{s:s, s:s, s:O, s:O, s:i, s:o}", "nats", session->nats_url, "store", session->store_url,
+                  "members", members, "leader", leader, "map_version", 0, "contexts", contexts);
     json_object_set_new(status, "messages_waiting", messages >= 0 ? json_integer(messages) : json_null());
     if (nats_error.code)
         json_object_set_new(status, "nats_error", json_string(nats_error.text));
@@ -59,8 +61,9 @@ static void print_steps(const json_t *member)
     printf("    %-10s %10s %10s %10s %10s %10s\n", "step (ms)", "count", "p50", "p95", "p99", "max");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *step = json_object_get(steps, names[i]);
-        printf("    %-10s %10.0f %10.3f %10.3f %10.3f %10.3f\n", names[i], number(step, "count"), number(step, "p50_ms"),
-               number(step, "p95_ms"), number(step, "p99_ms"), number(step, "max_ms"));
+        printf("    %-10s %10.0f %10.3f %10.3f %10.3f %10.3f\n", names[i], number(step, "count"),
+               number(step, "p50_ms"), number(step, "p95_ms"), number(step, "p99_ms"),
+               number(step, "max_ms"));
     }
 }
 
@@ -70,14 +73,17 @@ static void print_member(const json_t *member)
     const json_t *cache = json_object_get(member, "cache");
     double hits = number(cache, "hits"), misses = number(cache, "misses");
     printf("  %s  %s  version %s  pid %.0f%s\n", json_string_value(json_object_get(member, "id")),
-           json_string_value(json_object_get(member, "state")), json_string_value(json_object_get(member, "version")),
-           number(member, "pid"), json_is_true(json_object_get(member, "leads")) ? "  leader" : "");
-    printf("    since it started: judged %.0f, judged again %.0f, repeated %.0f, dead %.0f, retried %.0f, alarms %.0f, "
+           json_string_value(json_object_get(member, "state")),
+           json_string_value(json_object_get(member, "version")), number(member, "pid"),
+           json_is_true(json_object_get(member, "leads")) ? "  leader" : "");
+    printf("    since it started: judged %.0f, judged again %.0f, repeated %.0f, dead %.0f, retried %.0f, "
+           "alarms %.0f, "
            "announced again %.0f\n",
-           number(counts, "judged"), number(counts, "rejudged"), number(counts, "repeated"), number(counts, "dead"),
-           number(counts, "retried"), number(counts, "alarms"), number(counts, "swept"));
-    printf("    history cache: %.1f %% hits, %.1f MB\n", hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0,
-           number(cache, "bytes") / 1e6);
+           number(counts, "judged"), number(counts, "rejudged"), number(counts, "repeated"),
+           number(counts, "dead"), number(counts, "retried"), number(counts, "alarms"),
+           number(counts, "swept"));
+    printf("    history cache: %.1f %% hits, %.1f MB\n",
+           hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0, number(cache, "bytes") / 1e6);
     print_steps(member);
 }
 
@@ -103,7 +109,8 @@ int cli_status(int argc, char **argv)
     const char *dir = NULL;
     bool json = false;
     const struct command_option table[] = {
-        {"dir", OPTION_TEXT, &dir, "DIR", "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        {"dir", OPTION_TEXT, &dir, "DIR",
+         "the cluster's directory (default: the environment, then ./chamberlain-data)"},
         {"json", OPTION_FLAG, &json, NULL, "for programs"},
     };
     enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);

@@ -97,8 +97,8 @@ static void describe_end(const struct supervised *child, int status)
     if (child->ending)
         LOG_DEBUG("ended", LOG_STR("child", child->name), LOG_INT("status", status));
     else if (WIFSIGNALED(status))
-        LOG_WARN("died; restarting", LOG_STR("child", child->name), LOG_STR("signal", strsignal(WTERMSIG(status))),
-                 LOG_STR("log", child->log));
+        LOG_WARN("died; restarting", LOG_STR("child", child->name),
+                 LOG_STR("signal", strsignal(WTERMSIG(status))), LOG_STR("log", child->log));
     else
         LOG_WARN("ended by itself; restarting", LOG_STR("child", child->name),
                  LOG_INT("exit", WEXITSTATUS(status)), LOG_STR("log", child->log));
@@ -112,7 +112,8 @@ static void child_died(struct supervised *child, int status)
     uv_timer_stop(&child->timer);
     if (!child->ending) {
         bool steady = uv_now(supervisor->loop) - child->started_ms > SUPERVISOR_STEADY_MS;
-        child->backoff_ms = steady || child->backoff_ms == 0 ? SUPERVISOR_RESTART_FIRST_MS : child->backoff_ms * 2;
+        child->backoff_ms =
+            steady || child->backoff_ms == 0 ? SUPERVISOR_RESTART_FIRST_MS : child->backoff_ms * 2;
         if (child->backoff_ms > SUPERVISOR_RESTART_MOST_MS)
             child->backoff_ms = SUPERVISOR_RESTART_MOST_MS;
         uv_timer_start(&child->timer, on_restart, (uint64_t)child->backoff_ms, 0);
@@ -132,7 +133,8 @@ static void on_child_signal(uv_signal_t *handle, int number)
     }
 }
 
-int supervisor_open(uv_loop_t *loop, void (*changed)(void *arg), void *arg, struct supervisor **out, struct error *err)
+int supervisor_open(uv_loop_t *loop, void (*changed)(void *arg), void *arg, struct supervisor **out,
+                    struct error *err)
 {
     struct supervisor *supervisor = calloc(1, sizeof *supervisor);
     if (supervisor == NULL)
@@ -172,8 +174,8 @@ void supervisor_close(struct supervisor *supervisor)
     uv_close((uv_handle_t *)&supervisor->child_signal, free_supervisor);
 }
 
-int supervisor_start(struct supervisor *supervisor, const char *name, const char *const *argv, const char *log,
-                     struct supervised **out, struct error *err)
+int supervisor_start(struct supervisor *supervisor, const char *name, const char *const *argv,
+                     const char *log, struct supervised **out, struct error *err)
 {
     struct supervised *child = calloc(1, sizeof *child);
     if (child == NULL)

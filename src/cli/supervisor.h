@@ -1,4 +1,5 @@
-/* Child processes under care: started, restarted when they die, ended in order. Used by `up`. One libuv loop. */
+/* Child processes under care: started, restarted when they die, ended in order. Used by `up`. One libuv loop.
+ */
 #ifndef CHAMBERLAIN_CLI_SUPERVISOR_H
 #define CHAMBERLAIN_CLI_SUPERVISOR_H
 
@@ -26,13 +27,14 @@ int supervisor_open(uv_loop_t *loop, void (*changed)(void *arg), void *arg, stru
 /* When every child has ended (supervised_end). */
 void supervisor_close(struct supervisor *supervisor);
 
-/* Starts `argv` (copied, NULL at its end) with its output appended to the file `log`, in a process group of its own, so
- * that a Ctrl-C at the terminal reaches the supervisor alone. When the supervisor is killed the child gets SIGTERM from the
- * kernel. ERR_IO. */
-int supervisor_start(struct supervisor *supervisor, const char *name, const char *const *argv, const char *log,
-                     struct supervised **child, struct error *err);
+/* Starts `argv` (copied, NULL at its end) with its output appended to the file `log`, in a process group of
+ * its own, so that a Ctrl-C at the terminal reaches the supervisor alone. When the supervisor is killed the
+ * child gets SIGTERM from the kernel. ERR_IO. */
+int supervisor_start(struct supervisor *supervisor, const char *name, const char *const *argv,
+                     const char *log, struct supervised **child, struct error *err);
 
-/* Sends `signal_number`, and SIGKILL when the child is still there after `patience_ms`; it is not restarted any more. */
+/* Sends `signal_number`, and SIGKILL when the child is still there after `patience_ms`; it is not restarted
+ * any more. */
 void supervised_end(struct supervised *child, int signal_number, int64_t patience_ms);
 
 bool supervised_is_running(const struct supervised *child);

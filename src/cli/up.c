@@ -1,5 +1,5 @@
-/* `chamberlain up`: a whole cluster on this machine under one process. nats-server (unless one is given), a defender, and
- * the state of both under one directory. */
+/* `chamberlain up`: a whole cluster on this machine under one process. nats-server (unless one is given), a
+ * defender, and the state of both under one directory. */
 #include "cli/command.h"
 #include "cli/natsserver.h"
 #include "cli/session.h"
@@ -32,8 +32,10 @@ enum {
 static const struct command command = {
     .name = "up",
     .operands = "",
-    .summary = "Starts a whole cluster on this machine and keeps it running: nats-server (or the one at CHAMBERLAIN_NATS), a\n"
-               "defender with the embedded SQLite store. Prints `ready` when contexts can be announced. Ctrl-C ends all of\n"
+    .summary = "Starts a whole cluster on this machine and keeps it running: nats-server (or the one at "
+               "CHAMBERLAIN_NATS), a\n"
+               "defender with the embedded SQLite store. Prints `ready` when contexts can be announced. "
+               "Ctrl-C ends all of\n"
                "it; a second start finds the data again.",
     .examples = "  chamberlain up --dir fab\n"
                 "  chamberlain up --dir fab --charts charts.yaml --nats-port 14222",
@@ -74,12 +76,14 @@ static int make_dir(struct up *up, struct error *err)
     if (up->lock < 0)
         return error_set(err, ERR_IO, "cannot open %s: %s", path, strerror(errno));
     if (flock(up->lock, LOCK_EX | LOCK_NB))
-        return error_set(err, ERR_CONFLICT, "another `chamberlain up` runs in %s; stop it first, or choose another --dir",
+        return error_set(err, ERR_CONFLICT,
+                         "another `chamberlain up` runs in %s; stop it first, or choose another --dir",
                          up->dir);
     return 0;
 }
 
-/* What other commands find the cluster by. Written anew, under another name first, whenever a child has changed. */
+/* What other commands find the cluster by. Written anew, under another name first, whenever a child has
+ * changed. */
 static void write_cluster_file(void *arg)
 {
     struct up *up = arg;
@@ -91,8 +95,8 @@ static void write_cluster_file(void *arg)
         json_object_set_new(children, "nats-server", json_integer(supervised_pid(up->server)));
     if (up->defender)
         json_object_set_new(children, "defender-0", json_integer(supervised_pid(up->defender)));
-    json_t *cluster = json_pack("{s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url, "cell", "",
-                                "pid", (int)getpid(), "children", children);
+    json_t *cluster = json_pack("{s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url,
+                                "cell", "", "pid", (int)getpid(), "children", children);
     if (json_dump_file(cluster, temporary, JSON_INDENT(2)) || rename(temporary, path))
         LOG_WARN("cannot write cluster.json", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
     json_decref(cluster);
@@ -170,7 +174,8 @@ static int put_charts(struct up *up, struct store *store, struct store_wait *wai
 static int prepare_store(struct up *up, struct error *err)
 {
     if (strcmp(up->store_kind, "sqlite") != 0)
-        return error_set(err, ERR_UNSUPPORTED, "--store %s: this version has the embedded store only: --store sqlite",
+        return error_set(err, ERR_UNSUPPORTED,
+                         "--store %s: this version has the embedded store only: --store sqlite",
                          up->store_kind);
     int length = snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/store.db", up->dir);
     if (length < 0 || (size_t)length >= sizeof up->store_url)
@@ -242,7 +247,8 @@ static int start_server(struct up *up, struct error *err)
     while (!natsserver_answers(up->port) && !up->stopping) {
         if (supervised_restarts(up->server) > 2 || clock_mono_ns() > give_up_ns) {
             print_log_tail(log);
-            return error_set(err, ERR_UNAVAILABLE, "nats-server does not come up; its last words are above, all of them in %s",
+            return error_set(err, ERR_UNAVAILABLE,
+                             "nats-server does not come up; its last words are above, all of them in %s",
                              log);
         }
         pause_ms(up, POLL_MS);
@@ -256,9 +262,9 @@ static int start_defender(struct up *up, struct error *err)
     snprintf(log, sizeof log, "%s/defender-0.log", up->dir);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
     setenv("CHAMBERLAIN_PARENT_PID", parent, 1);
-    const char *argv[SUPERVISOR_ARGUMENTS_MAX] = {up->self,  "defend",      "--id",        "defender-0",
-                                                  "--nats",  up->nats_url,  "--store",     up->store_url,
-                                                  "--log-level", up->log_level, "--log-format", up->log_format};
+    const char *argv[SUPERVISOR_ARGUMENTS_MAX] = {
+        up->self,  "defend",      "--id",        "defender-0",  "--nats",       up->nats_url,
+        "--store", up->store_url, "--log-level", up->log_level, "--log-format", up->log_format};
     size_t count = 12;
     const struct {
         const char *option, *value;
@@ -297,8 +303,9 @@ static int wait_until_ready(struct up *up, struct error *err)
         json_decref(members);
         if (!ready && (supervised_restarts(up->defender) > 2 || clock_mono_ns() > give_up_ns)) {
             print_log_tail(log);
-            code = error_set(err, ERR_UNAVAILABLE, "the defender does not come up; its last words are above, all of them in %s",
-                             log);
+            code =
+                error_set(err, ERR_UNAVAILABLE,
+                          "the defender does not come up; its last words are above, all of them in %s", log);
         }
     }
     session_close(&session);
@@ -377,19 +384,30 @@ int cli_up(int argc, char **argv)
     static struct up up = {.store_kind = "sqlite", .log_level = "info", .log_format = "text", .defenders = 1};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
-        {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT", "of nats-server (default: last time's, else 4222, else a free one)"},
-        {"http-port", OPTION_INTEGER, &up.http_port, "PORT", "kept for the dashboard, which this version does not have yet"},
+        {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT",
+         "of nats-server (default: last time's, else 4222, else a free one)"},
+        {"http-port", OPTION_INTEGER, &up.http_port, "PORT",
+         "kept for the dashboard, which this version does not have yet"},
         {"defenders", OPTION_INTEGER, &up.defenders, "N", "this version runs one"},
-        {"charts", OPTION_TEXT, &up.charts_file, "FILE", "chart file to put in force (default: the one in force stays)"},
+        {"charts", OPTION_TEXT, &up.charts_file, "FILE",
+         "chart file to put in force (default: the one in force stays)"},
         {"store", OPTION_TEXT, &up.store_kind, "KIND", "sqlite (the default)"},
-        {"sweep-age", OPTION_TEXT, &up.sweep_age, "TIME", "unjudged contexts older than this are announced again (default 60s)"},
-        {"sweep-interval", OPTION_TEXT, &up.sweep_interval, "TIME", "how often that is looked for (default 10s)"},
-        {"ack-wait", OPTION_TEXT, &up.ack_wait, "TIME", "silence after which a message is redelivered (default 30s)"},
-        {"missing-delay", OPTION_TEXT, &up.missing_delay, "TIME", "first wait for a T-chart that is not there (default 1s)"},
-        {"tchart-retention", OPTION_TEXT, &up.tchart_retention, "TIME", "traces are kept this long (default 3d)"},
-        {"uchart-retention", OPTION_TEXT, &up.uchart_retention, "TIME", "verdicts are kept this long (default 365d)"},
-        {"retain-by-event", OPTION_FLAG, &up.retain_by_event, NULL, "count retention from the run's end, not from storing"},
-        {"log-level", OPTION_TEXT, &up.log_level, "LEVEL", "of the defender: debug, info, warn or error (default info)"},
+        {"sweep-age", OPTION_TEXT, &up.sweep_age, "TIME",
+         "unjudged contexts older than this are announced again (default 60s)"},
+        {"sweep-interval", OPTION_TEXT, &up.sweep_interval, "TIME",
+         "how often that is looked for (default 10s)"},
+        {"ack-wait", OPTION_TEXT, &up.ack_wait, "TIME",
+         "silence after which a message is redelivered (default 30s)"},
+        {"missing-delay", OPTION_TEXT, &up.missing_delay, "TIME",
+         "first wait for a T-chart that is not there (default 1s)"},
+        {"tchart-retention", OPTION_TEXT, &up.tchart_retention, "TIME",
+         "traces are kept this long (default 3d)"},
+        {"uchart-retention", OPTION_TEXT, &up.uchart_retention, "TIME",
+         "verdicts are kept this long (default 365d)"},
+        {"retain-by-event", OPTION_FLAG, &up.retain_by_event, NULL,
+         "count retention from the run's end, not from storing"},
+        {"log-level", OPTION_TEXT, &up.log_level, "LEVEL",
+         "of the defender: debug, info, warn or error (default info)"},
         {"log-format", OPTION_TEXT, &up.log_format, "FORMAT", "of the defender: text or json (default text)"},
     };
     enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);

@@ -12,8 +12,9 @@ enum { POLL_MS = 100, RECONNECT_PATIENCE_MS = 5000 };
 static const struct command command = {
     .name = "wait",
     .operands = "",
-    .summary = "Waits until everything that was announced has been judged (or is dead-lettered with its reason).\n"
-               "Exit 1 when the time is over before that.",
+    .summary =
+        "Waits until everything that was announced has been judged (or is dead-lettered with its reason).\n"
+        "Exit 1 when the time is over before that.",
     .examples = "  chamberlain wait --dir fab --timeout 10min",
 };
 
@@ -38,7 +39,8 @@ int cli_wait(int argc, char **argv)
     const char *dir = NULL;
     int64_t timeout_us = 0;
     const struct command_option table[] = {
-        {"dir", OPTION_TEXT, &dir, "DIR", "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        {"dir", OPTION_TEXT, &dir, "DIR",
+         "the cluster's directory (default: the environment, then ./chamberlain-data)"},
         {"timeout", OPTION_DURATION, &timeout_us, "TIME", "give up after this long (default: never)"},
     };
     enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
@@ -61,10 +63,11 @@ int cli_wait(int argc, char **argv)
             fprintf(stderr, "\r%lld messages waiting   ", (long long)messages);
         int64_t elapsed_us = (clock_mono_ns() - start_ns) / 1000;
         if (!done && code == 0 && timeout_us && elapsed_us > timeout_us)
-            code = error_set(&err, ERR_TIMEOUT,
-                             "%lld messages still wait and the outbox is %sempty after %.1f s; is a defender running? "
-                             "See `chamberlain status`",
-                             (long long)messages, outbox_empty ? "" : "not ", (double)elapsed_us / 1e6);
+            code = error_set(
+                &err, ERR_TIMEOUT,
+                "%lld messages still wait and the outbox is %sempty after %.1f s; is a defender running? "
+                "See `chamberlain status`",
+                (long long)messages, outbox_empty ? "" : "not ", (double)elapsed_us / 1e6);
         if (!done && code == 0)
             session_run_until(&session, &never, POLL_MS);
     }

@@ -346,7 +346,7 @@ static enum csv_problem unquote(char **text, const char *end, char delimiter, st
 /* Finds an unquoted field's end and trims the blanks around it. */
 static void take_plain(char **text, char *end, char delimiter, struct csv_field *field)
 {
-    char *stop = memchr(*text, delimiter, (size_t)(end - *text));
+    char *stop = *text < end ? memchr(*text, delimiter, (size_t)(end - *text)) : NULL;
     if (stop == NULL)
         stop = end;
     char *from = *text;

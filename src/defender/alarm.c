@@ -59,8 +59,9 @@ static void format_alarm(struct strbuf *json, const struct alarm *alarm, const s
     strbuf_add_char(json, '}');
 }
 
-static int make_alarm(const char *cell, const struct context *context, const struct uchart_point *point, enum rule rule,
-                      int64_t raised_us, struct arena *arena, struct alarm *alarm, struct error *err)
+static int make_alarm(const char *cell, const struct context *context, const struct uchart_point *point,
+                      enum rule rule, int64_t raised_us, struct arena *arena, struct alarm *alarm,
+                      struct error *err)
 {
     char prefix[32], subject[NAMES_BYTES];
     snprintf(prefix, sizeof prefix, "alarms.%s", severity_name(point->severity));
@@ -101,7 +102,8 @@ int alarm_list(const char *cell, const struct context *context, const struct uch
         for (int rule = 0; rule < RULE_COUNT; rule++) {
             if (!(fresh & (1u << rule)))
                 continue;
-            int code = make_alarm(cell, context, point, (enum rule)rule, raised_us, arena, &(*alarms)[*count], err);
+            int code =
+                make_alarm(cell, context, point, (enum rule)rule, raised_us, arena, &(*alarms)[*count], err);
             if (code)
                 return code;
             (*count)++;

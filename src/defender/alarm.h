@@ -14,8 +14,8 @@ struct alarm {
     const char *json;
 };
 
-/* The alarms of a judged context that `before` (its U-chart judged earlier, NULL when there is none) did not raise already.
- * Texts live in `arena`. ERR_NO_MEMORY; ERR_INVALID when a name cannot stand in a subject. */
+/* The alarms of a judged context that `before` (its U-chart judged earlier, NULL when there is none) did not
+ * raise already. Texts live in `arena`. ERR_NO_MEMORY; ERR_INVALID when a name cannot stand in a subject. */
 int alarm_list(const char *cell, const struct context *context, const struct uchart *uchart,
                const struct uchart *before, int64_t raised_us, struct arena *arena, struct alarm **alarms,
                size_t *count, struct error *err);

@@ -1,5 +1,5 @@
-/* Dead letters: what cannot be judged goes to the stream `dc-dead` with its reason, is marked in the store, and only then
- * leaves the work queue. Each step can be done again. */
+/* Dead letters: what cannot be judged goes to the stream `dc-dead` with its reason, is marked in the store,
+ * and only then leaves the work queue. Each step can be done again. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus/jetstream.h"
@@ -104,7 +104,8 @@ void bury_resume(struct job *job)
     char subject[NAMES_BYTES], id[64];
     const char *tool = job->parsed ? job->announced.tool : "unknown";
     const char *chamber = job->parsed ? job->announced.chamber : "unknown";
-    names_for_chamber(job->pipeline->cell, "dead", tool, chamber, subject, NULL); /* checked by context_parse */
+    names_for_chamber(job->pipeline->cell, "dead", tool, chamber, subject,
+                      NULL); /* checked by context_parse */
     snprintf(id, sizeof id, "dead-%llu-%lld", (unsigned long long)job->sequence, (long long)job->stored_us);
     struct strbuf json;
     strbuf_init(&json);

@@ -68,7 +68,8 @@ struct chart_set *chartsets_find(const struct chartsets *sets, uint64_t id)
     return NULL;
 }
 
-static int add_set(struct chartsets *sets, uint64_t id, const char *text, struct chart_set **set, struct error *err)
+static int add_set(struct chartsets *sets, uint64_t id, const char *text, struct chart_set **set,
+                   struct error *err)
 {
     *set = chartsets_find(sets, id);
     if (*set)

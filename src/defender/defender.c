@@ -47,8 +47,8 @@ struct defender {
     enum defender_state state;
     int64_t started_us;
 
-    bool charts_known;    /* which chart file is in force, or that none is: before that nothing may be judged */
-    size_t provisioned;   /* streams that are known to be there, in the order of stream_spec_at */
+    bool charts_known;  /* which chart file is in force, or that none is: before that nothing may be judged */
+    size_t provisioned; /* streams that are known to be there, in the order of stream_spec_at */
     bool provisioning;
     char stream_created[64]; /* of dc-notifications: another value is another stream */
 
@@ -92,7 +92,8 @@ static void on_drain_timeout(uv_timer_t *timer)
 {
     struct defender *defender = timer->data;
     struct error err;
-    error_set(&err, ERR_TIMEOUT, "%lld contexts were still in flight after %d s; they will be delivered again",
+    error_set(&err, ERR_TIMEOUT,
+              "%lld contexts were still in flight after %d s; they will be delivered again",
               (long long)pipeline_in_flight(defender->pipeline), DEFENDER_DRAIN_MS / 1000);
     stop_loop(defender, ERR_TIMEOUT, &err);
 }
@@ -147,8 +148,8 @@ static void on_stream_missing(void *arg)
 
 /* --- streams and consumer: made when absent, at every connection --- */
 
-static struct stream_spec stream_spec_at(const struct defender *defender, size_t i, char name[static NAMES_BYTES],
-                                         char subject[static NAMES_BYTES])
+static struct stream_spec stream_spec_at(const struct defender *defender, size_t i,
+                                         char name[static NAMES_BYTES], char subject[static NAMES_BYTES])
 {
     static const struct {
         const char *name, *subject, *retention;
@@ -233,7 +234,8 @@ static void note_stream(struct defender *defender, const json_t *response)
 
 static void next_stream(struct defender *defender);
 
-static void on_stream_ready(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_stream_ready(void *arg, int code, int api_error, const struct error *error,
+                            const json_t *response)
 {
     (void)api_error;
     struct defender *defender = arg;
@@ -342,10 +344,10 @@ static void begin_expire(struct defender *defender)
     const struct defender_options *options = defender->options;
     if (defender->expiring || !defender->ownership.leads)
         return;
-    struct store_retention retention = {
-        .clock = options->retain_by_event ? STORE_RETAIN_BY_EVENT : STORE_RETAIN_BY_INGEST,
-        .tchart_us = options->tchart_retention_us,
-        .uchart_us = options->uchart_retention_us};
+    struct store_retention retention = {.clock = options->retain_by_event ? STORE_RETAIN_BY_EVENT
+                                                                          : STORE_RETAIN_BY_INGEST,
+                                        .tchart_us = options->tchart_retention_us,
+                                        .uchart_us = options->uchart_retention_us};
     defender->expiring = true;
     store_expire(defender->store, &retention, clock_wall_us(), EXPIRE_BATCH, on_expired, defender);
 }
@@ -370,10 +372,10 @@ static void format_status(struct defender *defender, struct strbuf *json)
     strbuf_printf(json, ",\"chart_set\":\"%016" PRIx64 "\",\"held\":%lld,\"in_flight\":%lld,",
                   chartsets_current_id(defender->chartsets), (long long)pipeline_held(defender->pipeline),
                   (long long)pipeline_in_flight(defender->pipeline));
-    strbuf_printf(json,
-                  "\"cache\":{\"hits\":%lld,\"misses\":%lld,\"evictions\":%lld,\"rows\":%lld,\"bytes\":%lld},",
-                  (long long)cache.hits, (long long)cache.misses, (long long)cache.evictions, (long long)cache.rows,
-                  (long long)cache.bytes);
+    strbuf_printf(
+        json, "\"cache\":{\"hits\":%lld,\"misses\":%lld,\"evictions\":%lld,\"rows\":%lld,\"bytes\":%lld},",
+        (long long)cache.hits, (long long)cache.misses, (long long)cache.evictions, (long long)cache.rows,
+        (long long)cache.bytes);
     metrics_format(&defender->metrics, json);
     strbuf_add_char(json, '}');
 }
@@ -394,8 +396,8 @@ static int listen_for_questions(struct defender *defender, struct error *err)
     char own[NAMES_BYTES], subject[NAMES_BYTES];
     struct bus_subscription *subscription;
     snprintf(own, sizeof own, "cluster.ask.%s", defender->options->id);
-    int code = bus_subscribe(defender->bus, names_subject(defender->cell, own, subject), on_question, defender,
-                             &subscription, err);
+    int code = bus_subscribe(defender->bus, names_subject(defender->cell, own, subject), on_question,
+                             defender, &subscription, err);
     if (code == 0)
         code = bus_subscribe(defender->bus, names_subject(defender->cell, "cluster.charts", subject),
                              on_charts_notice, defender, &subscription, err);
@@ -453,8 +455,8 @@ static int open_parts(struct defender *defender, struct error *err)
                                    .stream_missing = on_stream_missing,
                                    .arg = defender};
     code = pipeline_open(&pipeline_options, &ports, &defender->pipeline, err);
-    struct sweep_ports sweep_ports = {&defender->loop,  defender->mailbox,  defender->bus,
-                                      defender->store,  defender->pipeline, &defender->metrics};
+    struct sweep_ports sweep_ports = {&defender->loop, defender->mailbox,  defender->bus,
+                                      defender->store, defender->pipeline, &defender->metrics};
     if (code == 0 && defender->ownership.leads)
         code = sweep_open(&sweep_ports, defender->cell, options->sweep_age_ms, options->sweep_interval_ms,
                           &defender->sweep, err);
@@ -491,7 +493,8 @@ static bool close_parts(struct defender *defender)
         consumer_free(defender->consumer);
     if (defender->bus)
         bus_close(defender->bus);
-    uv_timer_t *timers[] = {&defender->retry, &defender->drain_timer, &defender->charts_poll, &defender->expire_timer};
+    uv_timer_t *timers[] = {&defender->retry, &defender->drain_timer, &defender->charts_poll,
+                            &defender->expire_timer};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         if (timers[i]->loop)
             uv_close((uv_handle_t *)timers[i], NULL);

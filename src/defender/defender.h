@@ -1,5 +1,5 @@
-/* A defender: the worker process. Wires bus, store, cache, charts and pipeline together, keeps the streams and the consumer
- * in being, and ends gracefully. */
+/* A defender: the worker process. Wires bus, store, cache, charts and pipeline together, keeps the streams
+ * and the consumer in being, and ends gracefully. */
 #ifndef CHAMBERLAIN_DEFENDER_DEFENDER_H
 #define CHAMBERLAIN_DEFENDER_DEFENDER_H
 
@@ -34,8 +34,9 @@ struct defender_options {
     bool retain_by_event;                             /* by the run's end instead of when the store took it */
 };
 
-/* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still in flight after
- * DEFENDER_DRAIN_MS (it is not lost: the stream delivers it again); otherwise what was fatal, with how to mend it. */
+/* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still in
+ * flight after DEFENDER_DRAIN_MS (it is not lost: the stream delivers it again); otherwise what was fatal,
+ * with how to mend it. */
 int defender_run(const struct defender_options *options, struct error *err);
 
 #endif

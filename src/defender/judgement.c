@@ -17,10 +17,10 @@ int judgement_lookback(struct chart_set *set, const char *recipe, size_t *lookba
     return code;
 }
 
-/* The sensors the plan needs, as columns over all chunks. A sensor that the trace lacks is left out: the indicators that
- * name it say so. */
-static int decode_trace(const struct judgement_input *input, const struct judge_plan *plan, struct arena *arena,
-                        struct trace *trace, struct error *err)
+/* The sensors the plan needs, as columns over all chunks. A sensor that the trace lacks is left out: the
+ * indicators that name it say so. */
+static int decode_trace(const struct judgement_input *input, const struct judge_plan *plan,
+                        struct arena *arena, struct trace *trace, struct error *err)
 {
     size_t sensor_count;
     const uint64_t *sensors = judge_plan_sensors(plan, &sensor_count);
@@ -48,23 +48,26 @@ static int decode_trace(const struct judgement_input *input, const struct judge_
     return 0;
 }
 
-/* The T-chart has expired; its indicators have not. Only a U-chart of the same chart file can stand in for it. */
-static int take_stored_values(const struct judgement_input *input, size_t count, struct arena *arena, double *values,
-                              const char **reasons, struct error *err)
+/* The T-chart has expired; its indicators have not. Only a U-chart of the same chart file can stand in for
+ * it. */
+static int take_stored_values(const struct judgement_input *input, size_t count, struct arena *arena,
+                              double *values, const char **reasons, struct error *err)
 {
     const struct store_uchart *stored = input->stored;
     if (stored == NULL || stored->chart_set != chart_set_id(input->set))
-        return error_set(err, ERR_INVALID,
-                         "the T-chart is gone and no U-chart of this chart file is stored: it cannot be judged "
-                         "again");
+        return error_set(
+            err, ERR_INVALID,
+            "the T-chart is gone and no U-chart of this chart file is stored: it cannot be judged "
+            "again");
     struct uchart uchart;
-    struct uchart_bytes bytes = {stored->points, stored->points_length, stored->verdicts, stored->verdicts_length};
+    struct uchart_bytes bytes = {stored->points, stored->points_length, stored->verdicts,
+                                 stored->verdicts_length};
     int code = uchart_decode(&bytes, arena, &uchart, err);
     if (code)
         return error_prefix(err, code, "stored U-chart");
     if (uchart.count != count)
-        return error_set(err, ERR_CORRUPT, "the stored U-chart has %zu indicators, its chart file %zu", uchart.count,
-                         count);
+        return error_set(err, ERR_CORRUPT, "the stored U-chart has %zu indicators, its chart file %zu",
+                         uchart.count, count);
     for (size_t i = 0; i < count; i++) {
         values[i] = uchart.points[i].value;
         reasons[i] = uchart.points[i].reason;
@@ -72,8 +75,9 @@ static int take_stored_values(const struct judgement_input *input, size_t count,
     return 0;
 }
 
-static int compute_values(const struct judgement_input *input, const struct judge_plan *plan, struct arena *arena,
-                          double *values, const char **reasons, struct judgement *judgement, struct error *err)
+static int compute_values(const struct judgement_input *input, const struct judge_plan *plan,
+                          struct arena *arena, double *values, const char **reasons,
+                          struct judgement *judgement, struct error *err)
 {
     if (input->chunk_count == 0)
         return take_stored_values(input, judge_plan_chart_count(plan), arena, values, reasons, err);
@@ -89,7 +93,8 @@ static int compute_values(const struct judgement_input *input, const struct judg
 }
 
 static int evaluate(const struct judgement_input *input, const struct judge_plan *plan, const double *values,
-                    const char *const *reasons, struct arena *arena, struct judgement *judgement, struct error *err)
+                    const char *const *reasons, struct arena *arena, struct judgement *judgement,
+                    struct error *err)
 {
     size_t lookback = judge_plan_lookback(plan);
     size_t count = input->history_count < lookback ? input->history_count : lookback;

@@ -29,11 +29,16 @@ void metrics_format(const struct metrics *metrics, struct strbuf *json)
         const char *name;
         int64_t value;
     } counts[] = {
-        {"received", metrics->received}, {"redelivered", metrics->redelivered},
-        {"judged", metrics->judged},     {"repeated", metrics->repeated},
-        {"rejudged", metrics->rejudged}, {"dead", metrics->dead},
-        {"retried", metrics->retried},   {"alarms", metrics->alarms},
-        {"swept", metrics->swept},       {"first_received_us", metrics->first_received_us},
+        {"received", metrics->received},
+        {"redelivered", metrics->redelivered},
+        {"judged", metrics->judged},
+        {"repeated", metrics->repeated},
+        {"rejudged", metrics->rejudged},
+        {"dead", metrics->dead},
+        {"retried", metrics->retried},
+        {"alarms", metrics->alarms},
+        {"swept", metrics->swept},
+        {"first_received_us", metrics->first_received_us},
         {"last_acknowledged_us", metrics->last_acknowledged_us},
     };
     strbuf_add(json, "\"counts\":{");

@@ -125,7 +125,8 @@ static void job_begin(struct job *job)
 
 static void pipeline_start_ready(struct pipeline *pipeline)
 {
-    while (!pipeline->stopping && pipeline->first_ready && pipeline->in_flight < pipeline->options.max_in_flight) {
+    while (!pipeline->stopping && pipeline->first_ready &&
+           pipeline->in_flight < pipeline->options.max_in_flight) {
         struct chamber *chamber = pipeline->first_ready;
         pipeline->first_ready = chamber->next_ready;
         if (pipeline->first_ready == NULL)
@@ -158,7 +159,8 @@ void job_finish(struct job *job)
     histogram_record(&pipeline->ports.metrics->steps[STEP_TOTAL], total_ns);
     pipeline->ports.metrics->last_acknowledged_us = clock_wall_us();
     LOG_DEBUG("context done", LOG_STR("context", job->parsed ? job->announced.id : NULL),
-              LOG_STR("subject", job->subject), LOG_STR("outcome", job->grave_class ? job->grave_class : "judged"),
+              LOG_STR("subject", job->subject),
+              LOG_STR("outcome", job->grave_class ? job->grave_class : "judged"),
               LOG_INT("total_us", total_ns / 1000));
     pipeline->in_flight--;
     chamber->busy = false;
@@ -252,7 +254,8 @@ void job_retry_transient(struct job *job, const struct error *error)
         job->backoff_ms = PIPELINE_BACKOFF_MAX_MS;
     if (job->pipeline->sleeping_transient == 0)
         LOG_WARN("something is away; trying again", LOG_STR("error", error->text),
-                 LOG_STR("context", job->parsed ? job->announced.id : NULL), LOG_INT("after_ms", job->backoff_ms));
+                 LOG_STR("context", job->parsed ? job->announced.id : NULL),
+                 LOG_INT("after_ms", job->backoff_ms));
     job_sleep(job, job->backoff_ms, true);
 }
 
@@ -267,8 +270,9 @@ static void job_parse(struct job *job)
     if (code == 0)
         code = context_parse(job->body, job->body_length, &job->arena, &job->announced, &err);
     if (code == 0 && (strcmp(tool, job->announced.tool) != 0 || strcmp(chamber, job->announced.chamber) != 0))
-        code = error_set(&err, ERR_INVALID, "the subject says tool '%s' chamber '%s', the announcement '%s' '%s'", tool,
-                         chamber, job->announced.tool, job->announced.chamber);
+        code = error_set(&err, ERR_INVALID,
+                         "the subject says tool '%s' chamber '%s', the announcement '%s' '%s'", tool, chamber,
+                         job->announced.tool, job->announced.chamber);
     job->parsed = code == 0;
     if (code) {
         job->grave_reason = arena_strdup(&job->arena, err.text);
@@ -349,8 +353,8 @@ static void extend_all(uv_timer_t *timer)
     }
 }
 
-int pipeline_open(const struct pipeline_options *options, const struct pipeline_ports *ports, struct pipeline **out,
-                  struct error *err)
+int pipeline_open(const struct pipeline_options *options, const struct pipeline_ports *ports,
+                  struct pipeline **out, struct error *err)
 {
     struct pipeline *pipeline = calloc(1, sizeof *pipeline);
     if (pipeline == NULL)

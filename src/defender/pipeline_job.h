@@ -1,5 +1,6 @@
-/* Inside the pipeline: a job is one message on its way; a task is one context being judged for it (the message's own, then
- * any later context that must be judged again). Only the pipeline's own files include this. */
+/* Inside the pipeline: a job is one message on its way; a task is one context being judged for it (the
+ * message's own, then any later context that must be judged again). Only the pipeline's own files include
+ * this. */
 #ifndef CHAMBERLAIN_DEFENDER_PIPELINE_JOB_H
 #define CHAMBERLAIN_DEFENDER_PIPELINE_JOB_H
 
@@ -25,7 +26,7 @@ struct recipe_head {
 };
 
 struct chamber {
-    char *subject; /* its key */
+    char *subject;            /* its key */
     struct job *first, *last; /* waiting, in stream order */
     bool busy;
     bool ready; /* in the pipeline's list of chambers that could start */
@@ -42,7 +43,7 @@ struct task {
     int64_t end_us;
     uint64_t set_id; /* the chart file to judge by */
     struct chart_set *set;
-    bool own;        /* the message's own context, not a later one */
+    bool own;         /* the message's own context, not a later one */
     bool truth_known; /* recipe and end are the store's, not the announcement's */
 
     int waiting; /* store calls under way */
@@ -83,7 +84,7 @@ enum job_stage { JOB_WAITING, JOB_JUDGING, JOB_RIPPLING, JOB_BURYING };
 struct job {
     struct pipeline *pipeline;
     struct chamber *chamber;
-    struct job *next;      /* in the chamber's queue */
+    struct job *next; /* in the chamber's queue */
     struct job *next_sleeping;
     struct job *prev_orphan, *next_orphan;
     struct arena arena;
@@ -132,18 +133,21 @@ struct pipeline {
 };
 
 /* pipeline.c */
-void job_finish(struct job *job);                       /* acknowledge, free, let the chamber go on */
-void job_sleep(struct job *job, int64_t ms, bool transient); /* the job may be gone afterwards (shutting down) */
+void job_finish(struct job *job); /* acknowledge, free, let the chamber go on */
+void job_sleep(struct job *job, int64_t ms,
+               bool transient); /* the job may be gone afterwards (shutting down) */
 void job_retry_transient(struct job *job, const struct error *error);
 struct recipe_head *chamber_head(struct chamber *chamber, const char *recipe, bool create);
 void head_advance(struct recipe_head *head, int64_t end_us, const char *context_id);
 
-/* True for what a store says when the same call may succeed later, damage to the whole database included: such a context is
- * kept, not buried. */
+/* True for what a store says when the same call may succeed later, damage to the whole database included:
+ * such a context is kept, not buried. */
 bool store_is_away(int code);
 
-/* task.c: judges job->task; ends in job_task_done, job_retry_transient, job_task_missing or job_task_poison */
-void task_begin(struct job *job, const char *context_id, const char *recipe, int64_t end_us, uint64_t set_id, bool own);
+/* task.c: judges job->task; ends in job_task_done, job_retry_transient, job_task_missing or job_task_poison
+ */
+void task_begin(struct job *job, const char *context_id, const char *recipe, int64_t end_us, uint64_t set_id,
+                bool own);
 void task_release(struct job *job);
 
 /* what comes after a task: ripple.c */

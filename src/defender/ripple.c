@@ -1,6 +1,7 @@
-/* A context that came late changes the history of those that ended after it. So that every stored verdict is what a
- * recomputation gives, they are judged again, each by the chart file that judged it, in event order, until as many as
- * the look-back in a row came out unchanged. Only then is the late one acknowledged: a crash on the way repeats it. */
+/* A context that came late changes the history of those that ended after it. So that every stored verdict is
+ * what a recomputation gives, they are judged again, each by the chart file that judged it, in event order,
+ * until as many as the look-back in a row came out unchanged. Only then is the late one acknowledged: a crash
+ * on the way repeats it. */
 #include "base/log.h"
 #include "defender/pipeline_job.h"
 
@@ -94,17 +95,18 @@ static void ripple_next(struct job *job)
     task_begin(job, row->key.context_id, row->recipe, row->end_us, row->chart_set, false);
 }
 
-/* Whether other contexts of the recipe ended after this one. What was judged here is remembered; before anything was, the
- * store is asked. */
+/* Whether other contexts of the recipe ended after this one. What was judged here is remembered; before
+ * anything was, the store is asked. */
 static bool may_have_later(struct job *job)
 {
     const struct recipe_head *head = chamber_head(job->chamber, job->announced.recipe, false);
     return head == NULL || head->context_id == NULL ||
-           context_compare_event(job->announced.end_us, job->announced.id, head->end_us, head->context_id) < 0;
+           context_compare_event(job->announced.end_us, job->announced.id, head->end_us, head->context_id) <
+               0;
 }
 
-/* How many later contexts may have this one in their history: by the chart file that judged it now, and by the one that
- * did before, whose indicators this context no longer has. */
+/* How many later contexts may have this one in their history: by the chart file that judged it now, and by
+ * the one that did before, whose indicators this context no longer has. */
 static size_t widest_lookback(const struct job *job)
 {
     const struct task *task = &job->task;
@@ -141,7 +143,8 @@ void job_task_done(struct job *job)
         job->announced.recipe = arena_strdup(&job->arena, task->recipe);
     }
     if (task->history_reply && task->history_reply->newest)
-        head_advance(chamber_head(job->chamber, job->announced.recipe, true), task->end_us, job->announced.id);
+        head_advance(chamber_head(job->chamber, job->announced.recipe, true), task->end_us,
+                     job->announced.id);
     ripple->lookback = lookback;
     if (job->no_ripple) {
         job_finish(job);

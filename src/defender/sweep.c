@@ -15,9 +15,9 @@ struct sweep {
     char cell[64];
     int64_t age_ms;
     uv_timer_t timer;
-    bool busy;          /* a round is under way */
-    size_t publishing;  /* announcements not acknowledged yet */
-    size_t announced;   /* in this round */
+    bool busy;         /* a round is under way */
+    size_t publishing; /* announcements not acknowledged yet */
+    size_t announced;  /* in this round */
     struct store_reply *outbox;
     bool closing;
     bool timer_closed;
@@ -40,7 +40,8 @@ static void end_round(struct sweep *sweep)
     free_if_done(sweep);
 }
 
-static void on_announced(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_announced(void *arg, int code, int api_error, const struct error *error,
+                         const json_t *response)
 {
     (void)api_error;
     (void)error;
@@ -59,8 +60,8 @@ static void announce(struct sweep *sweep, const struct store_completion *complet
     char subject[NAMES_BYTES], id[CONTEXT_NAME_MAX_BYTES + 64];
     struct error err;
     if (names_completed(sweep->cell, completion->key.tool, completion->key.chamber, subject, &err)) {
-        LOG_ERROR("a context in the store cannot be announced", LOG_STR("context", completion->key.context_id),
-                  LOG_STR("error", err.text));
+        LOG_ERROR("a context in the store cannot be announced",
+                  LOG_STR("context", completion->key.context_id), LOG_STR("error", err.text));
         return;
     }
     /* An ID of its own: the first announcement's is perhaps still in the server's duplicate window. */
@@ -73,8 +74,8 @@ static void announce(struct sweep *sweep, const struct store_completion *complet
 }
 
 /* A context whose chamber has messages waiting is most likely among them. */
-static bool is_waiting(const struct sweep *sweep, const json_t *subjects, const struct store_completion *completion,
-                       int64_t now_us)
+static bool is_waiting(const struct sweep *sweep, const json_t *subjects,
+                       const struct store_completion *completion, int64_t now_us)
 {
     char subject[NAMES_BYTES];
     if (pipeline_holds(sweep->ports.pipeline, completion->key.context_id))
@@ -85,7 +86,8 @@ static bool is_waiting(const struct sweep *sweep, const json_t *subjects, const 
            json_object_get(subjects, subject) != NULL;
 }
 
-static void on_stream_info(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_stream_info(void *arg, int code, int api_error, const struct error *error,
+                           const json_t *response)
 {
     (void)api_error;
     struct sweep *sweep = arg;
@@ -133,7 +135,8 @@ static void on_timer(uv_timer_t *timer)
     if (sweep->busy || sweep->closing || !bus_is_connected(sweep->ports.bus))
         return;
     sweep->busy = true;
-    store_list_outbox(sweep->ports.store, clock_wall_us() - sweep->age_ms * 1000, SWEEP_BATCH, on_outbox, sweep);
+    store_list_outbox(sweep->ports.store, clock_wall_us() - sweep->age_ms * 1000, SWEEP_BATCH, on_outbox,
+                      sweep);
 }
 
 int sweep_open(const struct sweep_ports *ports, const char *cell, int64_t age_ms, int64_t interval_ms,

@@ -1,6 +1,6 @@
-/* The sweep: the announcement is a hint, the store is the truth. Whatever was completed more than `age` ago and has
- * neither a U-chart nor a dead mark is announced again; the broker may lose its whole disk, and every context is still
- * judged. Done by the leader. Loop thread. */
+/* The sweep: the announcement is a hint, the store is the truth. Whatever was completed more than `age` ago
+ * and has neither a U-chart nor a dead mark is announced again; the broker may lose its whole disk, and every
+ * context is still judged. Done by the leader. Loop thread. */
 #ifndef CHAMBERLAIN_DEFENDER_SWEEP_H
 #define CHAMBERLAIN_DEFENDER_SWEEP_H
 
@@ -12,9 +12,9 @@
 enum {
     SWEEP_AGE_MS = 60 * 1000,
     SWEEP_INTERVAL_MS = 10 * 1000,
-    SWEEP_BATCH = 1000,                   /* contexts announced again in one round */
-    SWEEP_INSIST_MS = 10 * 60 * 1000      /* older ones are announced even when their chamber's queue is not empty, once
-                                           * in this time */
+    SWEEP_BATCH = 1000,              /* contexts announced again in one round */
+    SWEEP_INSIST_MS = 10 * 60 * 1000 /* older ones are announced even when their chamber's queue is not empty,
+                                      * once in this time */
 };
 
 struct sweep;

@@ -1,6 +1,6 @@
-/* One context judged: gather what it needs, compute, alarm, write. Each function is one step; the next is called when
- * the step's answers are in. A step that fails ends the task; nothing before the last write is seen by anyone, and
- * everything can be done again. */
+/* One context judged: gather what it needs, compute, alarm, write. Each function is one step; the next is
+ * called when the step's answers are in. A step that fails ends the task; nothing before the last write is
+ * seen by anyone, and everything can be done again. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus/jetstream.h"
@@ -114,7 +114,8 @@ static int ask_history(struct job *job, struct error *err)
         return 0;
     struct store_history_query query = history_query(job, lookback);
     task->history_start_ns = clock_mono_ns();
-    code = cache_lookup(job->pipeline->ports.cache, &query, &task->arena, &task->history, &task->history_count, err);
+    code = cache_lookup(job->pipeline->ports.cache, &query, &task->arena, &task->history,
+                        &task->history_count, err);
     if (code == 0) {
         int64_t elapsed_ns = clock_mono_ns() - task->history_start_ns;
         record(job, STEP_HISTORY, elapsed_ns);
@@ -184,7 +185,8 @@ static void on_set_loaded(void *arg, int code, const struct error *error)
         job_task_failed(job, "poison", code, error);
 }
 
-void task_begin(struct job *job, const char *context_id, const char *recipe, int64_t end_us, uint64_t set_id, bool own)
+void task_begin(struct job *job, const char *context_id, const char *recipe, int64_t end_us, uint64_t set_id,
+                bool own)
 {
     struct task *task = &job->task;
     task_release(job);
@@ -200,14 +202,14 @@ void task_begin(struct job *job, const char *context_id, const char *recipe, int
         task_fetch(job);
 }
 
-/* The announcement is a hint: what the store has of the context is the truth, and where they differ the history that was
- * asked for is the wrong one. */
+/* The announcement is a hint: what the store has of the context is the truth, and where they differ the
+ * history that was asked for is the wrong one. */
 static bool adopt_truth(struct job *job, const struct store_completion *completion)
 {
     struct task *task = &job->task;
     struct error err;
-    int code = context_parse(completion->announcement, strlen(completion->announcement), &task->arena, &task->context,
-                             &err);
+    int code = context_parse(completion->announcement, strlen(completion->announcement), &task->arena,
+                             &task->context, &err);
     if (code == ERR_NO_MEMORY) {
         job_retry_transient(job, &err);
         return false;
@@ -351,7 +353,8 @@ static void task_compute(struct job *job)
 
 static void task_write(struct job *job);
 
-static void on_alarm_answer(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+static void on_alarm_answer(void *arg, int code, int api_error, const struct error *error,
+                            const json_t *response)
 {
     (void)api_error;
     (void)response;
@@ -395,14 +398,16 @@ static void task_alarm(struct job *job)
     struct error err;
     struct uchart before;
     bool known;
-    if (uchart_worst_severity(&task->judgement.uchart) == SEVERITY_NONE || (job->replay && !job->replay_alarms)) {
+    if (uchart_worst_severity(&task->judgement.uchart) == SEVERITY_NONE ||
+        (job->replay && !job->replay_alarms)) {
         task_write(job);
         return;
     }
     int code = decode_prior(job, &before, &known, &err);
     if (code == 0)
-        code = alarm_list(job->pipeline->cell, &task->context, &task->judgement.uchart, known ? &before : NULL,
-                          clock_wall_us(), &task->arena, &task->alarms, &task->alarm_count, &err);
+        code =
+            alarm_list(job->pipeline->cell, &task->context, &task->judgement.uchart, known ? &before : NULL,
+                       clock_wall_us(), &task->arena, &task->alarms, &task->alarm_count, &err);
     if (code) {
         job_retry_transient(job, &err);
         return;
@@ -427,8 +432,8 @@ static bool same_as_stored(const struct task *task)
     const struct store_uchart *old = task->prior;
     const struct uchart_bytes *new = &task->judgement.bytes;
     return old && old->chart_set == task->set_id && old->points_length == new->points_length &&
-           old->verdicts_length == new->verdicts_length &&
-           memcmp(old->points, new->points, new->points_length) == 0 &&
+           old->verdicts_length ==
+               new->verdicts_length &&memcmp(old->points, new->points, new->points_length) == 0 &&
            memcmp(old->verdicts, new->verdicts, new->verdicts_length) == 0;
 }
 
