@@ -823,22 +823,23 @@ static void lots_share_a_deviation_where_they_have_none(void **state)
     learn_free(learn);
 }
 
-/* Each chamber is a series of its own: what lies between chambers is no variation from one context to the
- * next. */
-static void chambers_are_not_compared(void **state)
+/* Contexts of two chambers, whose means go 0 1 2 0 1 2 ... in the one, 1000 1002 1004 1000 ... in the other.
+ */
+static struct learn *learn_two_chambers(const char *group)
 {
-    (void)state;
     static const char *const names[] = {"A"};
-    struct learn *learn = learn_new(NULL, 1u << STATISTIC_MEAN);
+    struct learn *learn = learn_new(group, 1u << STATISTIC_MEAN);
     for (size_t i = 0; i < 24; i++) {
         struct wafer wafer;
         struct error err;
+        bool second = i % 2 != 0;
         small_wafer(&wafer, "R", "", i / 2, 1, names, 1);
-        wafer.context.chamber = i % 2 ? "2" : "1";
+        wafer.context.chamber = second ? "2" : "1";
         wafer.context.id = arena_printf(&wafer.table.arena, "c%zu", i);
         double *values = arena_alloc(&wafer.table.arena, 4 * sizeof *values);
+        size_t phase = i / 2 % 3;
         for (size_t k = 0; k < 4; k++)
-            values[k] = (double)(i / 2 % 3) + (i % 2 ? 1000 : 0);
+            values[k] = second ? 1000 + 2 * (double)phase : (double)phase;
         for (size_t k = 0; k < wafer.table.trace.count; k++) {
             if (strcmp(wafer.table.names[k], "A") == 0)
                 wafer.table.columns[k].value = values;
@@ -846,11 +847,32 @@ static void chambers_are_not_compared(void **state)
         must(learn_add(learn, &wafer.context, &wafer.table.trace, wafer.table.names, &err), &err);
         arena_free(&wafer.table.arena);
     }
+    return learn;
+}
+
+/* Each chamber is a series of its own: what lies between chambers is no variation from one context to the
+ * next. */
+static void chambers_are_not_compared(void **state)
+{
+    (void)state;
+    const double one = 14.0 / 11 / 1.1283791670955126;
+    struct learn *learn = learn_two_chambers(NULL);
     struct strbuf yaml;
     struct learn_result result;
     struct chart_set *set = learned_set(learn, &yaml, &result);
-    assert_close(chart_set_find(set, "A.mean.step1")->limits.stdev, 14.0 / 11 / 1.1283791670955126, 1e-14,
-                 "stdev");
+    const struct chart *chart = chart_set_find(set, "A.mean.step1");
+    assert_close(chart->limits.stdev, 1.5 * one, 1e-14, "mean of all differences");
+    chart_set_free(set);
+    strbuf_free(&yaml);
+    learn_free(learn);
+
+    learn = learn_two_chambers("chamber");
+    set = learned_set(learn, &yaml, &result);
+    chart = chart_set_find(set, "A.mean.step1");
+    assert_int_equal(chart->baseline_count, 3); /* the chamber belongs to it anyway */
+    assert_close(limits_stdev_for(&chart->limits, "1"), one, 1e-14, "chamber 1");
+    assert_close(limits_stdev_for(&chart->limits, "2"), 2 * one, 1e-14, "chamber 2");
+    assert_close(chart->limits.stdev, one * sqrt(2.5), 1e-14, "root of the mean square");
     chart_set_free(set);
     strbuf_free(&yaml);
     learn_free(learn);
