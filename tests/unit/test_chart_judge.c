@@ -1,6 +1,7 @@
 /* From values and history to verdicts. */
 #include "chart_fixture.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "chart/chartset.h"
 #include "chart/judge.h"
@@ -511,6 +512,75 @@ static void a_small_shift_is_found_by_the_sums_first(void **state)
     assert_true(first[2] >= 70 && first[2] < 82);
 }
 
+/* One wafer of data/lam9600: time, step and TCP_Top_Pwr, without the last sample, whose time jumps back. */
+enum { WAFER_MAX = 200, POWER_COLUMN = 17 };
+
+struct wafer {
+    size_t count;
+    int64_t time_us[WAFER_MAX];
+    double step[WAFER_MAX], power[WAFER_MAX];
+};
+
+static void read_wafer(int number, struct wafer *wafer)
+{
+    char path[300], line[1000];
+    snprintf(path, sizeof path, PROJECT_ROOT "/data/lam9600/l%d.csv", number);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    wafer->count = 0;
+    for (bool header = true; fgets(line, sizeof line, file); header = false) {
+        char *rest = line, *field = strsep(&rest, ",");
+        if (header)
+            continue;
+        assert_int_equal(clock_parse_rfc3339(field, &wafer->time_us[wafer->count], NULL), 0);
+        wafer->step[wafer->count] = atof(strsep(&rest, ","));
+        for (int i = 2; i <= POWER_COLUMN; i++)
+            field = strsep(&rest, ",");
+        wafer->power[wafer->count++] = atof(field);
+    }
+    fclose(file);
+    wafer->count--;
+}
+
+static double power_of(struct chamber *c, int number)
+{
+    static struct wafer wafer;
+    double value;
+    const char *reason;
+    read_wafer(number, &wafer);
+    struct trace_column columns[2] = {{hash64_text("TCP_Top_Pwr"), wafer.count, wafer.time_us, wafer.power},
+                                      {hash64_text("step"), wafer.count, wafer.time_us, wafer.step}};
+    if (columns[0].sensor > columns[1].sensor)
+        columns[0] = (struct trace_column){columns[1].sensor, wafer.count, wafer.time_us, wafer.step},
+        columns[1] =
+            (struct trace_column){hash64_text("TCP_Top_Pwr"), wafer.count, wafer.time_us, wafer.power};
+    struct trace trace = {columns, 2, wafer.time_us[0], wafer.time_us[wafer.count - 1]};
+    assert_int_equal(judge_compute(c->plan, &trace, &c->arena, &value, &reason, NULL), 0);
+    assert_string_equal(reason, "");
+    return value;
+}
+
+/* The guide's story: 14 normal wafers, then one whose pressure was off. */
+static void the_etcher_of_the_guide(void **state)
+{
+    struct chamber *c = *state;
+    use(c, "charts:\n"
+           "- name: etch.tcp.power\n"
+           "  equation: mean(TCP_Top_Pwr, step 5, trim 2s)\n"
+           "  limits: {method: individuals, history: 50, min_history: 10}\n");
+    for (int number = 2901; number <= 2914; number++) {
+        struct uchart_point p = judge_next(c, power_of(c, number));
+        assert_int_equal(p.state, number <= 2910 ? VERDICT_LEARNING : VERDICT_NORMAL);
+        assert_true(p.value > 348.9 && p.value < 350.8);
+    }
+    struct uchart_point p = judge_next(c, power_of(c, 2918));
+    assert_int_equal(p.state, VERDICT_ALARM);
+    assert_near(p.value, 347.2, 0.05);
+    assert_near(p.centre, 349.6, 0.05);
+    assert_near(p.lower, 348.3, 0.05);
+    assert_near(p.upper, 351.0, 0.05);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -531,6 +601,7 @@ int main(void)
         TEST(charts_do_not_disturb_each_other),
         TEST(plans_are_shared_by_recipes_that_match_the_same_charts),
         TEST(plans_may_be_asked_for_from_many_threads),
+        TEST(the_etcher_of_the_guide),
         TEST(a_small_shift_is_found_by_the_sums_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -485,6 +485,36 @@ static void nearest_names(void **state)
     assert_null(nearest_name("", names, 5));
 }
 
+/* Every example in the guide is a chart file. */
+static void the_guides_examples_are_right(void **state)
+{
+    (void)state;
+    FILE *file = fopen(PROJECT_ROOT "/docs/charts.md", "r");
+    assert_non_null(file);
+    char line[1000];
+    struct strbuf example;
+    size_t examples = 0;
+    bool inside = false;
+    strbuf_init(&example);
+    while (fgets(line, sizeof line, file)) {
+        if (strcmp(line, "```yaml\n") == 0) {
+            inside = true;
+        } else if (inside && strcmp(line, "```\n") == 0) {
+            inside = false;
+            char *found = problems_of(example.text);
+            assert_string_equal(found, "");
+            free(found);
+            strbuf_clear(&example);
+            examples++;
+        } else if (inside) {
+            strbuf_add(&example, line);
+        }
+    }
+    fclose(file);
+    strbuf_free(&example);
+    assert_true(examples >= 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +531,7 @@ int main(void)
         cmocka_unit_test(damaged_files_are_refused_in_good_order),
         cmocka_unit_test(patterns_match_as_documented),
         cmocka_unit_test(nearest_names),
+        cmocka_unit_test(the_guides_examples_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
