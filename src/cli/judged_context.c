@@ -1,0 +1,116 @@
+#include "cli/judged_context.h"
+
+#include "cli/json_writer.h"
+#include "cli/verdict_text.h"
+
+#include <string.h>
+
+static int find(struct session *session, const char *id, struct judged_context *judged, struct error *err)
+{
+    store_find_context(session->store, id, store_wait_done, session->wait);
+    judged->found = session_reply(session);
+    int code = judged->found->code;
+    if (code == ERR_NOT_FOUND)
+        return error_set(
+            err, code,
+            "no context '%s' is stored; ids are listed by `chamberlain alarms` and `chamberlain charts "
+            "show`, and announced by `chamberlain import`",
+            id);
+    if (code) {
+        *err = judged->found->error;
+        return code;
+    }
+    judged->completion = &judged->found->completions[0];
+    return 0;
+}
+
+static int parse(struct judged_context *judged, struct error *err)
+{
+    const struct store_completion *completion = judged->completion;
+    judged->context = (struct context){.id = completion->key.context_id,
+                                       .tool = completion->key.tool,
+                                       .chamber = completion->key.chamber,
+                                       .recipe = completion->recipe ? completion->recipe : "",
+                                       .lot = completion->lot ? completion->lot : "",
+                                       .wafer = "",
+                                       .start_us = completion->end_us,
+                                       .end_us = completion->end_us,
+                                       .extra_json = "{}"};
+    const char *text = completion->announcement;
+    if (text == NULL || *text == '\0')
+        return 0;
+    int code = context_parse(text, strlen(text), &judged->arena, &judged->context, err);
+    return code ? error_prefix(err, code, "stored announcement of %s", completion->key.context_id) : 0;
+}
+
+int judged_context_fetch(struct session *session, const char *id, struct judged_context *judged,
+                         struct error *err)
+{
+    *judged = (struct judged_context){0};
+    arena_init(&judged->arena, 0);
+    int code = find(session, id, judged, err);
+    if (code == 0)
+        code = parse(judged, err);
+    if (code)
+        return code;
+    store_fetch_uchart(session->store, &judged->completion->key, store_wait_done, session->wait);
+    judged->judged = session_reply(session);
+    code = judged->judged->code;
+    if (code == ERR_NOT_FOUND)
+        return 0;
+    if (code) {
+        *err = judged->judged->error;
+        return code;
+    }
+    judged->stored = &judged->judged->ucharts[0];
+    return verdict_decode(judged->stored, &judged->arena, &judged->uchart, err);
+}
+
+void judged_context_free(struct judged_context *judged)
+{
+    if (judged->judged)
+        store_reply_free(judged->judged);
+    if (judged->found)
+        store_reply_free(judged->found);
+    arena_free(&judged->arena);
+    *judged = (struct judged_context){0};
+}
+
+size_t judged_context_count(const struct judged_context *judged, enum verdict_state state)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < judged->uchart.count; i++)
+        count += judged->uchart.points[i].state == state;
+    return count;
+}
+
+const char *judged_context_state(const struct judged_context *judged)
+{
+    switch (judged->completion->state) {
+    case STORE_JUDGED:
+        return "judged";
+    case STORE_DEAD:
+        return "dead";
+    case STORE_PENDING:
+        break;
+    }
+    return judged->stored ? "judged" : "pending";
+}
+
+void judged_context_add_json(struct json_writer *json, const struct judged_context *judged)
+{
+    const struct context *context = &judged->context;
+    json_add_text(json, "context_id", context->id);
+    json_add_text(json, "tool_id", context->tool);
+    json_add_text(json, "chamber_id", context->chamber);
+    json_add_text(json, "recipe", context->recipe);
+    json_add_text(json, "lot", context->lot);
+    json_add_text(json, "wafer", context->wafer);
+    json_add_time(json, "started_at", context->start_us);
+    json_add_time(json, "ended_at", context->end_us);
+    json_add_raw(json, "attributes", context->extra_json);
+    json_add_text(json, "state", judged_context_state(judged));
+    json_add_text(json, "dead_reason",
+                  judged->completion->state == STORE_DEAD ? judged->completion->dead_reason : NULL);
+    json_add_text(json, "quality", context_is_low_quality(context) ? "low" : "good");
+}

@@ -1,0 +1,34 @@
+/* One stored context with what was made of it. */
+#ifndef CHAMBERLAIN_CLI_JUDGED_CONTEXT_H
+#define CHAMBERLAIN_CLI_JUDGED_CONTEXT_H
+
+#include "chart/context.h"
+#include "chart/uchart.h"
+#include "cli/session.h"
+
+struct judged_context {
+    struct arena arena;
+    struct store_reply *found, *judged; /* hold what the members below point to */
+    const struct store_completion *completion;
+    struct context context;            /* as announced; of a dead one that was never stored, the key alone */
+    const struct store_uchart *stored; /* NULL: it has no U-chart */
+    struct uchart uchart;              /* decoded; empty without one */
+};
+
+/* Fetches a context and its U-chart by the context's id. ERR_NOT_FOUND says so and how to look for it;
+ * ERR_CORRUPT for an announcement or a U-chart that cannot be read; the store's errors. Give it back with
+ * judged_context_free, also after an error. */
+int judged_context_fetch(struct session *session, const char *id, struct judged_context *judged,
+                         struct error *err);
+void judged_context_free(struct judged_context *judged);
+
+/* How many of its indicators are in that state. */
+size_t judged_context_count(const struct judged_context *judged, enum verdict_state state);
+
+/* The members that say which context it is and how it stands: context_id to quality. */
+struct json_writer;
+void judged_context_add_json(struct json_writer *json, const struct judged_context *judged);
+
+const char *judged_context_state(const struct judged_context *judged); /* "pending", "judged", "dead" */
+
+#endif
