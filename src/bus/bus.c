@@ -52,7 +52,7 @@ struct bus {
     bool connected;
     bool closing;
     uint64_t connections; /* how often the connection was made */
-    char inbox[128]; /* prefix of the answers' subjects, with the dot */
+    char inbox[128];      /* prefix of the answers' subjects, with the dot */
     struct bus_subscription *answers;
     struct pending_request *pending; /* by token */
     uint64_t next_token;
@@ -93,8 +93,9 @@ static int status_to_code(natsStatus status)
 
 /* --- who may still call from NATS's threads ---
  *
- * The connection's last callback is "closed", a subscription's is "complete". Until all of them have come the bus may not
- * be freed; bus_close waits for them. They do no more than post a letter, so it does not wait long. */
+ * The connection's last callback is "closed", a subscription's is "complete". Until all of them have come the
+ * bus may not be freed; bus_close waits for them. They do no more than post a letter, so it does not wait
+ * long. */
 
 static void native_users_add(struct bus *bus)
 {
@@ -148,8 +149,8 @@ static void run_connected(void *target, void *argument)
         bus->events.connected(bus->events.arg);
 }
 
-/* The connection that bus_open made itself. It may be lost again before the loop hears of it: then the callback of the
- * next one tells. */
+/* The connection that bus_open made itself. It may be lost again before the loop hears of it: then the
+ * callback of the next one tells. */
 static void run_opened(void *target, void *argument)
 {
     struct bus *bus = target;
@@ -265,7 +266,8 @@ static void on_ended(void *closure)
 {
     struct bus_subscription *subscription = closure;
     struct bus *bus = subscription->bus;
-    mailbox_post(bus->mailbox, run_ended, bus, subscription); /* after its last delivery: the same thread posts both */
+    mailbox_post(bus->mailbox, run_ended, bus,
+                 subscription); /* after its last delivery: the same thread posts both */
     native_users_remove(bus);
 }
 
@@ -349,8 +351,8 @@ static natsStatus set_options(natsOptions *native, const struct bus_options *opt
         status = natsOptions_SetReconnectWait(native, BUS_RECONNECT_WAIT_MS);
     if (status == NATS_OK)
         status = natsOptions_SetReconnectJitter(native, BUS_RECONNECT_WAIT_MS, BUS_RECONNECT_WAIT_MS);
-    /* What is published while the connection is away is refused, not kept: a pull request that was kept would be a
-     * second one to the new connection. */
+    /* What is published while the connection is away is refused, not kept: a pull request that was kept would
+     * be a second one to the new connection. */
     if (status == NATS_OK)
         status = natsOptions_SetReconnectBufSize(native, 0);
     if (status == NATS_OK)
@@ -460,7 +462,8 @@ void bus_close(struct bus *bus)
         natsConnection_FlushTimeout(bus->connection, CLOSE_FLUSH_MS);
     natsConnection_Close(bus->connection);
     native_users_wait(bus);
-    mailbox_drain(bus->mailbox); /* no letter may name this bus after it is gone; what has been answered, is */
+    mailbox_drain(
+        bus->mailbox); /* no letter may name this bus after it is gone; what has been answered, is */
     answer_pending(bus, ERR_CLOSED, "the NATS connection is being closed");
     while (bus->refusals > 0) /* what those answers asked for is refused */
         mailbox_drain(bus->mailbox);
@@ -508,19 +511,20 @@ static int check_size(const char *subject, size_t length, struct error *err)
     return 0;
 }
 
-int bus_publish_with_reply(struct bus *bus, const char *subject, const char *reply, const void *data, size_t length,
-                           struct error *err)
+int bus_publish_with_reply(struct bus *bus, const char *subject, const char *reply, const void *data,
+                           size_t length, struct error *err)
 {
     int code = check_size(subject, length, err);
     if (code)
         return code;
     if (!bus->connected)
         return error_set(err, ERR_UNAVAILABLE, "not connected to NATS");
-    natsStatus status = reply && *reply
-                            ? natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length)
-                            : natsConnection_Publish(bus->connection, subject, data, (int)length);
+    natsStatus status =
+        reply && *reply ? natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length)
+                        : natsConnection_Publish(bus->connection, subject, data, (int)length);
     if (status != NATS_OK)
-        return error_set(err, status_to_code(status), "publish on %s: %s", subject, natsStatus_GetText(status));
+        return error_set(err, status_to_code(status), "publish on %s: %s", subject,
+                         natsStatus_GetText(status));
     return 0;
 }
 
@@ -550,7 +554,8 @@ static void refuse(struct bus *bus, const struct error *error, bus_answer *answe
 }
 
 static natsStatus send_native(struct bus *bus, const char *subject, const char *reply,
-                              const struct bus_header *headers, size_t header_count, const void *data, size_t length)
+                              const struct bus_header *headers, size_t header_count, const void *data,
+                              size_t length)
 {
     if (header_count == 0)
         return natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)length);
@@ -564,8 +569,9 @@ static natsStatus send_native(struct bus *bus, const char *subject, const char *
     return status;
 }
 
-static int send_request(struct bus *bus, const char *subject, const char *reply, const struct bus_header *headers,
-                        size_t header_count, const void *data, size_t length, struct error *err)
+static int send_request(struct bus *bus, const char *subject, const char *reply,
+                        const struct bus_header *headers, size_t header_count, const void *data,
+                        size_t length, struct error *err)
 {
     if (bus->closing)
         return error_set(err, ERR_CLOSED, "the NATS connection is being closed");
@@ -574,14 +580,14 @@ static int send_request(struct bus *bus, const char *subject, const char *reply,
         return code;
     for (size_t i = 0; i < header_count; i++) /* a line break would end the header and begin another */
         if (strpbrk(headers[i].value, "\r\n"))
-            return error_set(err, ERR_INVALID, "header %s on %s has a line break in its value", headers[i].key,
-                             subject);
+            return error_set(err, ERR_INVALID, "header %s on %s has a line break in its value",
+                             headers[i].key, subject);
     if (!bus->connected)
         return error_set(err, ERR_UNAVAILABLE, "not connected to NATS");
     natsStatus status = send_native(bus, subject, reply, headers, header_count, data, length);
     return status == NATS_OK ? 0
-                             : error_set(err, status_to_code(status), "request on %s (%zu bytes): %s", subject, length,
-                                         natsStatus_GetText(status));
+                             : error_set(err, status_to_code(status), "request on %s (%zu bytes): %s",
+                                         subject, length, natsStatus_GetText(status));
 }
 
 void bus_request(struct bus *bus, const char *subject, const struct bus_header *headers, size_t header_count,
@@ -622,7 +628,8 @@ int bus_subscribe(struct bus *bus, const char *subject, bus_handler *handler, vo
         natsConnection_Subscribe(&subscription->native, bus->connection, subject, on_message, subscription);
     if (status != NATS_OK) {
         free(subscription);
-        return error_set(err, status_to_code(status), "subscribe to %s: %s", subject, natsStatus_GetText(status));
+        return error_set(err, status_to_code(status), "subscribe to %s: %s", subject,
+                         natsStatus_GetText(status));
     }
     native_users_add(bus);
     if (natsSubscription_SetOnCompleteCB(subscription->native, on_ended, subscription) != NATS_OK) {

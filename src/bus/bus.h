@@ -62,9 +62,9 @@ struct bus_header {
 int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox *mailbox,
              const struct bus_events *events, struct bus **bus, struct error *err);
 
-/* Sends what is buffered (at most a second), answers what is in flight with ERR_CLOSED, and frees, once the loop turns.
- * Drains the mailbox. Consumers and watches of this bus must have been let go of before. May be called from any event or
- * answer of the bus. */
+/* Sends what is buffered (at most a second), answers what is in flight with ERR_CLOSED, and frees, once the
+ * loop turns. Drains the mailbox. Consumers and watches of this bus must have been let go of before. May be
+ * called from any event or answer of the bus. */
 void bus_close(struct bus *bus);
 
 bool bus_is_connected(const struct bus *bus);
@@ -80,7 +80,8 @@ const char *bus_message_header(const struct bus_message *message, const char *ke
 /* The status of a message without content (100, 404, 408, 409, 503), 0 for an ordinary one. */
 int bus_message_status(const struct bus_message *message);
 
-/* Fire and forget. ERR_UNAVAILABLE when not connected (nothing is kept for later), ERR_LIMIT when too long. */
+/* Fire and forget. ERR_UNAVAILABLE when not connected (nothing is kept for later), ERR_LIMIT when too long.
+ */
 int bus_publish(struct bus *bus, const char *subject, const void *data, size_t length, struct error *err);
 
 /* As bus_publish, naming where answers should go. */

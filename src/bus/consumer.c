@@ -9,6 +9,8 @@
 #include <string.h>
 
 enum {
+    STREAM_NAME_MAX_BYTES = 256, /* with the terminator */
+    DURABLE_NAME_MAX_BYTES = 128,
     RETRY_UNAVAILABLE_MS = 250,
     RESET_TIMEOUT_MS = 2000, /* a server that does not know the call does not answer at all */
     TICK_MS = 1000
@@ -26,6 +28,8 @@ struct pull {
 
 enum step {
     STEP_IDLE,
+    STEP_WAIT, /* for the answer to a call of the change that was replaced: until then it is not known what is
+                  held */
     STEP_SHRINK,
     STEP_GROW,
     STEP_RESET,
@@ -37,18 +41,24 @@ enum step {
 struct consumer {
     struct bus *bus;
     struct consumer_events events;
-    char stream[BUS_SUBJECT_MAX_BYTES];
-    char durable[128];
+    char stream[STREAM_NAME_MAX_BYTES];
+    char durable[DURABLE_NAME_MAX_BYTES];
     int64_t ack_wait_ms;
     int64_t max_ack_pending;
     int replicas;
     enum consumer_reset reset;
 
-    /* Filters: what the server has, and the change under way. */
+    /* Filters: what the server's consumer holds (at least), and the change under way. */
     struct filter_set in_force;
+    bool unsure; /* the server may hold more: at the start, after a call without an answer, after a lost
+                    connection */
+    bool behind; /* a subject may have been gained since the consumer was last set back to the stream's
+                    beginning */
     struct filter_set wanted;
     enum step step;
-    uint64_t epoch; /* of the change: answers to an older one are ignored */
+    uint64_t epoch; /* of the change: answers to an older one only tell what is held */
+    uint64_t life;  /* of the server's consumer: grows when it is lost */
+    bool changing;  /* an update or a deletion is on its way */
     consumer_done *done;
     void *done_arg;
     uv_timer_t retry;
@@ -60,7 +70,9 @@ struct consumer {
     struct pull pulls[CONSUMER_PULLS_MAX]; /* oldest first */
     size_t pull_count;
     uint64_t next_pull_id;
+    uint64_t first_pull_id; /* older ones were made to a consumer or a connection that is gone */
     int64_t wanted_messages;
+    bool pull_paused;  /* until the next tick: the server has refused a request */
     int64_t silent_ms; /* since the server was last heard on the inbox */
     uv_timer_t tick;
     bool closing;
@@ -137,7 +149,9 @@ static bool filter_set_equal(const struct filter_set *a, const struct filter_set
 struct step_call {
     struct consumer *consumer;
     uint64_t epoch;
-    struct filter_set filters; /* what the call asked for */
+    uint64_t life;
+    enum step step;
+    struct filter_set filters; /* what an update asked for */
 };
 
 static void consumer_free_if_done(struct consumer *consumer)
@@ -175,10 +189,50 @@ static void in_force_and_ready(struct consumer *consumer)
 {
     struct error none = {0};
     consumer->ready = true;
-    consumer->pull_count = 0;
+    consumer->pull_paused = false;
     consumer->silent_ms = 0;
-    pull_more(consumer);
+    pull_more(consumer); /* requests that wait at the server have survived update and reset: they count */
     finish(consumer, 0, &none);
+}
+
+static void forget_pulls(struct consumer *consumer)
+{
+    consumer->ready = false;
+    consumer->pull_count = 0;
+    consumer->first_pull_id = consumer->next_pull_id + 1;
+}
+
+/* Someone else has deleted the server's consumer, or it cannot be found. A change under way ends with it:
+ * carried on, it would bring back what another meant to be gone. `certain`: it is known to be gone. */
+static void lose(struct consumer *consumer, bool certain, const char *reason)
+{
+    forget_pulls(consumer);
+    filter_set_clear(&consumer->in_force);
+    consumer->unsure = !certain;
+    consumer->behind = false;
+    consumer->life++;
+    if (consumer->step != STEP_IDLE) {
+        struct error err;
+        consumer->epoch++;
+        uv_timer_stop(&consumer->retry);
+        finish(consumer, error_set(&err, ERR_NOT_FOUND, "consumer %s: %s", consumer->durable, reason), &err);
+    }
+    if (!consumer->closing)
+        consumer->events.lost(consumer->events.arg, reason);
+}
+
+/* After an update was accepted: what is still missing to what is wanted. */
+static void next_step(struct consumer *consumer)
+{
+    if (!filter_set_equal(&consumer->in_force, &consumer->wanted))
+        consumer->step = STEP_GROW;
+    else if (consumer->behind)
+        consumer->step = STEP_RESET;
+    else {
+        in_force_and_ready(consumer);
+        return;
+    }
+    consumer_advance(consumer);
 }
 
 /* The server may lack CONSUMER.RESET: then, and from then on, the consumer is deleted and created. */
@@ -190,65 +244,78 @@ static bool reset_is_unknown(int code, int api_error)
 static void after_reset(struct consumer *consumer, int code, int api_error)
 {
     if (code == 0) {
-        in_force_and_ready(consumer);
-    } else if (api_error == JETSTREAM_CONSUMER_NOT_FOUND) {
-        filter_set_clear(&consumer->in_force);
-        consumer->step = STEP_CREATE;
-        consumer_advance(consumer);
+        consumer->behind = false;
+        next_step(consumer);
+    } else if (code == ERR_NOT_FOUND) {
+        lose(consumer, true, "the consumer was deleted");
     } else if (consumer->reset == CONSUMER_RESET_AUTO && reset_is_unknown(code, api_error) &&
                bus_is_connected(consumer->bus)) {
+        LOG_INFO("the server does not know CONSUMER.RESET; the consumer is deleted and created instead",
+                 LOG_STR("consumer", consumer->durable));
         consumer->reset = CONSUMER_RESET_BY_CREATE;
-        consumer->step = STEP_DELETE_FOR_CREATE;
         consumer_advance(consumer);
     } else {
         retry_later(consumer, RETRY_UNAVAILABLE_MS);
     }
 }
 
-static void after_delete(struct consumer *consumer, int code, const struct error *error)
+static void after_delete(struct consumer *consumer, int code)
 {
+    struct error none = {0};
     if (code && code != ERR_NOT_FOUND) {
         retry_later(consumer, RETRY_UNAVAILABLE_MS);
-        return;
-    }
-    filter_set_clear(&consumer->in_force);
-    consumer->ready = false;
-    if (consumer->step == STEP_RELEASE) {
-        struct error none = {0};
-        (void)error;
+    } else if (consumer->step == STEP_RELEASE) {
         finish(consumer, 0, &none);
-        return;
+    } else {
+        consumer->step = STEP_CREATE;
+        consumer_advance(consumer);
     }
-    consumer->step = STEP_CREATE;
-    consumer_advance(consumer);
 }
 
-static void after_update(struct consumer *consumer, struct filter_set *asked, int code, int api_error,
-                         const struct error *error)
+static void after_update(struct consumer *consumer, int code, int api_error, const struct error *error)
 {
     if (code == 0) {
-        filter_set_clear(&consumer->in_force);
-        consumer->in_force = *asked;
-        *asked = (struct filter_set){0};
-        if (consumer->step == STEP_SHRINK)
-            consumer->step = STEP_GROW;
-        else if (consumer->step == STEP_CREATE)
-            consumer->step = STEP_IDLE; /* a new consumer starts at the stream's beginning */
-        else
-            consumer->step = STEP_RESET;
-        if (consumer->step == STEP_IDLE)
-            in_force_and_ready(consumer);
-        else
-            consumer_advance(consumer);
+        next_step(consumer);
     } else if (api_error == JETSTREAM_WORK_QUEUE_CONSUMER_NOT_UNIQUE) {
         retry_later(consumer, CONSUMER_GROW_RETRY_MS);
     } else if (error_is_transient(code)) {
         retry_later(consumer, RETRY_UNAVAILABLE_MS);
+    } else if (api_error == JETSTREAM_CONSUMER_DOES_NOT_EXIST || api_error == JETSTREAM_CONSUMER_NOT_FOUND) {
+        lose(consumer, true, "the consumer was deleted");
     } else {
         consumer->ready = false;
         finish(consumer, code, error);
     }
 }
+
+/* What an answer tells of the server's consumer, whether or not the change that asked is still wanted. An
+ * update without an answer may have been done: what is surely held is then what both outcomes have in common.
+ */
+static void learn_held(struct consumer *consumer, struct step_call *call, int code)
+{
+    bool perhaps_done = code && error_is_transient(code);
+    if (call->step == STEP_RESET)
+        return;
+    if (call->life != consumer->life) {
+        filter_set_clear(&consumer->in_force);
+        consumer->unsure = true;
+    } else if (call->step == STEP_DELETE_FOR_CREATE || call->step == STEP_RELEASE) {
+        if (code == 0 || code == ERR_NOT_FOUND || perhaps_done)
+            filter_set_clear(&consumer->in_force);
+        consumer->unsure = code && code != ERR_NOT_FOUND;
+    } else if (code == 0 || (perhaps_done && call->step == STEP_SHRINK)) {
+        filter_set_clear(&consumer->in_force);
+        consumer->in_force = call->filters;
+        call->filters = (struct filter_set){0};
+        consumer->unsure = code != 0;
+        if (call->step == STEP_CREATE)
+            consumer->behind = false; /* a new consumer starts at the stream's beginning */
+    } else if (perhaps_done) {
+        consumer->unsure = true;
+    }
+}
+
+static void plan_change(struct consumer *consumer);
 
 static void on_step_answer(void *arg, int code, int api_error, const struct error *error,
                            const json_t *response)
@@ -257,23 +324,20 @@ static void on_step_answer(void *arg, int code, int api_error, const struct erro
     struct step_call *call = arg;
     struct consumer *consumer = call->consumer;
     consumer->open_calls--;
-    if (!consumer->closing && call->epoch == consumer->epoch) {
-        switch (consumer->step) {
-        case STEP_SHRINK:
-        case STEP_GROW:
-        case STEP_CREATE:
-            after_update(consumer, &call->filters, code, api_error, error);
-            break;
-        case STEP_RESET:
+    if (call->step != STEP_RESET)
+        consumer->changing = false;
+    learn_held(consumer, call, code);
+    if (consumer->closing) {
+        /* nobody waits for it */
+    } else if (call->epoch == consumer->epoch) {
+        if (call->step == STEP_RESET)
             after_reset(consumer, code, api_error);
-            break;
-        case STEP_DELETE_FOR_CREATE:
-        case STEP_RELEASE:
-            after_delete(consumer, code, error);
-            break;
-        case STEP_IDLE:
-            break;
-        }
+        else if (call->step == STEP_DELETE_FOR_CREATE || call->step == STEP_RELEASE)
+            after_delete(consumer, code);
+        else
+            after_update(consumer, code, api_error, error);
+    } else if (consumer->step == STEP_WAIT && call->step != STEP_RESET) {
+        plan_change(consumer);
     }
     filter_set_clear(&call->filters);
     free(call);
@@ -283,16 +347,18 @@ static void on_step_answer(void *arg, int code, int api_error, const struct erro
 static void send_step(struct consumer *consumer, const char *verb, const json_t *body, int64_t timeout_ms,
                       const struct filter_set *filters)
 {
-    char name[BUS_SUBJECT_MAX_BYTES + 192];
+    char name[STREAM_NAME_MAX_BYTES + DURABLE_NAME_MAX_BYTES + 32];
     snprintf(name, sizeof name, "CONSUMER.%s.%s.%s", verb, consumer->stream, consumer->durable);
     struct step_call *call;
     while ((call = calloc(1, sizeof *call)) == NULL)
         uv_sleep(1);
-    call->consumer = consumer;
-    call->epoch = consumer->epoch;
+    *call = (struct step_call){
+        .consumer = consumer, .epoch = consumer->epoch, .life = consumer->life, .step = consumer->step};
     if (filters)
         filter_set_copy(&call->filters, (const char *const *)filters->subjects, filters->count);
     consumer->open_calls++;
+    if (call->step != STEP_RESET)
+        consumer->changing = true;
     jetstream_call(consumer->bus, name, body, timeout_ms, on_step_answer, call);
 }
 
@@ -302,14 +368,30 @@ static void send_update(struct consumer *consumer, const struct filter_set *filt
     json_t *subjects = json_array();
     for (size_t i = 0; i < filters->count; i++)
         json_array_append_new(subjects, json_string(filters->subjects[i]));
+    /* "update" never makes a consumer anew: one that another has deleted stays deleted. */
     json_t *body =
-        json_pack("{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:i, s:o}}", "stream_name", consumer->stream,
-                  "config", "durable_name", consumer->durable, "ack_policy", "explicit", "deliver_policy",
-                  "all", "ack_wait", (json_int_t)(consumer->ack_wait_ms * 1000000), "max_deliver", -1,
+        json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:i, s:o}}", "stream_name",
+                  consumer->stream, "action", consumer->step == STEP_CREATE ? "" : "update", "config",
+                  "durable_name", consumer->durable, "ack_policy", "explicit", "deliver_policy", "all",
+                  "ack_wait", (json_int_t)(consumer->ack_wait_ms * 1000000), "max_deliver", -1,
                   "max_ack_pending", (json_int_t)consumer->max_ack_pending, "replay_policy", "instant",
                   "num_replicas", consumer->replicas, "filter_subjects", subjects);
-    char verb[] = "CREATE";
-    send_step(consumer, verb, body, 0, filters);
+    send_step(consumer, "CREATE", body, 0, filters);
+    json_decref(body);
+}
+
+static void send_shrink(struct consumer *consumer)
+{
+    struct filter_set kept = {0};
+    filter_set_intersect(&kept, &consumer->in_force, &consumer->wanted);
+    send_update(consumer, &kept);
+    filter_set_clear(&kept);
+}
+
+static void send_reset(struct consumer *consumer)
+{
+    json_t *body = json_pack("{s:i}", "seq", 1);
+    send_step(consumer, "RESET", body, RESET_TIMEOUT_MS, NULL);
     json_decref(body);
 }
 
@@ -317,66 +399,72 @@ static void send_update(struct consumer *consumer, const struct filter_set *filt
 static void consumer_advance(struct consumer *consumer)
 {
     uv_timer_stop(&consumer->retry);
-    struct filter_set kept = {0};
+    if (consumer->step == STEP_RESET && consumer->reset == CONSUMER_RESET_BY_CREATE)
+        consumer->step = STEP_DELETE_FOR_CREATE;
     switch (consumer->step) {
     case STEP_SHRINK:
-        filter_set_intersect(&kept, &consumer->in_force, &consumer->wanted);
-        send_update(consumer, &kept);
-        filter_set_clear(&kept);
+        send_shrink(consumer);
         break;
     case STEP_GROW:
+        consumer->behind = true;
+        send_update(consumer, &consumer->wanted);
+        break;
     case STEP_CREATE:
         send_update(consumer, &consumer->wanted);
         break;
     case STEP_RESET:
-        if (consumer->reset == CONSUMER_RESET_BY_CREATE) {
-            consumer->step = STEP_DELETE_FOR_CREATE;
-            send_step(consumer, "DELETE", NULL, 0, NULL);
-        } else {
-            json_t *body = json_pack("{s:i}", "seq", 1);
-            send_step(consumer, "RESET", body, RESET_TIMEOUT_MS, NULL);
-            json_decref(body);
-        }
+        send_reset(consumer);
         break;
     case STEP_DELETE_FOR_CREATE:
     case STEP_RELEASE:
+        forget_pulls(consumer); /* the server answers them with "Consumer Deleted", which is then no news */
         send_step(consumer, "DELETE", NULL, 0, NULL);
         break;
+    case STEP_WAIT:
     case STEP_IDLE:
         break;
     }
 }
 
-static void replace_change(struct consumer *consumer, consumer_done *done, void *arg)
+/* Chooses the first step from what is held to what is wanted. A lost subject must be let go before a new one
+ * is asked for, or two consumers that exchange subjects wait for each other for ever. */
+static void plan_change(struct consumer *consumer)
 {
-    struct error err;
-    error_set(&err, ERR_CLOSED, "replaced by a later change");
-    consumer->epoch++;
-    uv_timer_stop(&consumer->retry);
-    finish(consumer, ERR_CLOSED, &err);
-    consumer->done = done;
-    consumer->done_arg = arg;
+    struct filter_set kept = {0};
+    filter_set_intersect(&kept, &consumer->in_force, &consumer->wanted);
+    bool keeps_all = filter_set_equal(&kept, &consumer->in_force);
+    if (consumer->wanted.count == 0)
+        consumer->step = STEP_RELEASE;
+    else if (consumer->in_force.count == 0 && !consumer->unsure)
+        consumer->step = STEP_CREATE;
+    else if (kept.count == 0)
+        consumer->step = STEP_DELETE_FOR_CREATE; /* an update would pass through the empty set */
+    else if (keeps_all && !consumer->unsure && kept.count < consumer->wanted.count)
+        consumer->step = STEP_GROW;
+    else
+        consumer->step = STEP_SHRINK; /* when nothing changes, too: it proves that the consumer is there */
+    filter_set_clear(&kept);
+    consumer_advance(consumer);
 }
 
 void consumer_set_filters(struct consumer *consumer, const char *const *filters, size_t count,
                           consumer_done *done, void *arg)
 {
     assert(count <= CONSUMER_FILTERS_MAX);
+    consumer_done *replaced = consumer->done;
+    void *replaced_arg = consumer->done_arg;
+    uv_timer_stop(&consumer->retry);
     filter_set_copy(&consumer->wanted, filters, count);
-    replace_change(consumer, done, arg);
-    struct filter_set kept = {0};
-    filter_set_intersect(&kept, &consumer->in_force, &consumer->wanted);
-    if (count == 0)
-        consumer->step = STEP_RELEASE;
-    else if (consumer->in_force.count > 0 && kept.count == 0)
-        consumer->step =
-            STEP_DELETE_FOR_CREATE; /* nothing is kept: an update would pass through the empty set */
-    else if (!filter_set_equal(&kept, &consumer->in_force))
-        consumer->step = STEP_SHRINK;
-    else
-        consumer->step = STEP_GROW;
-    filter_set_clear(&kept);
-    consumer_advance(consumer);
+    consumer->epoch++;
+    consumer->done = done;
+    consumer->done_arg = arg;
+    consumer->step = STEP_WAIT;
+    if (!consumer->changing)
+        plan_change(consumer);
+    if (replaced) {
+        struct error err;
+        replaced(replaced_arg, error_set(&err, ERR_CLOSED, "replaced by a later change"), &err);
+    }
 }
 
 void consumer_release(struct consumer *consumer, consumer_done *done, void *arg)
@@ -394,23 +482,53 @@ static int64_t outstanding(const struct consumer *consumer)
     return sum;
 }
 
-static void remove_pull(struct consumer *consumer, size_t i)
+/* `count` messages fewer are to come for the requests at the server, whichever. */
+static void settle(struct consumer *consumer, int64_t count)
 {
-    consumer->pull_count--;
-    memmove(&consumer->pulls[i], &consumer->pulls[i + 1],
-            (consumer->pull_count - i) * sizeof *consumer->pulls);
+    while (count > 0 && consumer->pull_count > 0) {
+        struct pull *oldest = &consumer->pulls[0];
+        int64_t part = count < oldest->remaining ? count : oldest->remaining;
+        oldest->remaining -= part;
+        count -= part;
+        if (oldest->remaining == 0) {
+            consumer->pull_count--;
+            memmove(&consumer->pulls[0], &consumer->pulls[1], consumer->pull_count * sizeof *consumer->pulls);
+        }
+    }
+}
+
+/* Request `id` has ended with `unused` messages not sent. A message does not say which request it answers,
+ * and the server takes turns between them: so what our table has for this one may belong to the others, and
+ * the other way round. Only the sum is right, and stays so. False when our table has nothing left for it. */
+static bool end_pull(struct consumer *consumer, uint64_t id, int64_t unused)
+{
+    for (size_t i = 0; i < consumer->pull_count; i++) {
+        if (consumer->pulls[i].id != id)
+            continue;
+        int64_t excess = consumer->pulls[i].remaining - unused;
+        consumer->pull_count--;
+        memmove(&consumer->pulls[i], &consumer->pulls[i + 1],
+                (consumer->pull_count - i) * sizeof *consumer->pulls);
+        if (excess > 0 && consumer->pull_count > 0)
+            consumer->pulls[consumer->pull_count - 1].remaining += excess;
+        else
+            settle(consumer, -excess);
+        return true;
+    }
+    return false;
 }
 
 static void pull_more(struct consumer *consumer)
 {
     int64_t waiting = outstanding(consumer);
     int64_t missing = consumer->wanted_messages - waiting;
-    /* Ask when half is used up, not for every single message; the last place in the table is kept for a
-     * request when nothing at all is waiting. */
+    /* Ask when half is used up, not for every single message. */
     bool worth_it = waiting == 0 || missing * 2 >= consumer->wanted_messages;
-    if (!consumer->ready || missing <= 0 || !worth_it || consumer->pull_count == CONSUMER_PULLS_MAX)
+    if (!consumer->ready || consumer->pull_paused || missing <= 0 || !worth_it ||
+        consumer->pull_count == CONSUMER_PULLS_MAX)
         return;
-    char body[160], subject[BUS_SUBJECT_MAX_BYTES + 192], reply[BUS_SUBJECT_MAX_BYTES + 24];
+    char body[160], subject[STREAM_NAME_MAX_BYTES + DURABLE_NAME_MAX_BYTES + 64],
+        reply[BUS_SUBJECT_MAX_BYTES + 24];
     uint64_t id = ++consumer->next_pull_id;
     int length =
         snprintf(body, sizeof body, "{\"batch\":%lld,\"expires\":%lld,\"idle_heartbeat\":%lld}",
@@ -429,61 +547,58 @@ void consumer_want(struct consumer *consumer, int64_t wanted)
 
 void consumer_on_disconnected(struct consumer *consumer)
 {
-    consumer->pull_count = 0;
-    consumer->ready = false;
+    forget_pulls(consumer);
+    consumer->unsure = true;
+    consumer->behind = true; /* what was on its way here would otherwise come after ack_wait only */
 }
 
-static void lose(struct consumer *consumer, const char *reason)
-{
-    if (!consumer->ready)
-        return;
-    consumer->ready = false;
-    consumer->pull_count = 0;
-    filter_set_clear(&consumer->in_force);
-    consumer->events.lost(consumer->events.arg, reason);
-}
-
+/* A request has ended without (all of) its messages. One from before forget_pulls ended with a consumer or
+ * a connection that is gone already, and tells nothing. */
 static void on_status(struct consumer *consumer, int status, const struct bus_message *message)
 {
-    if (status == 100)
-        return; /* heartbeat */
     const char *description = bus_message_header(message, "Description");
+    const char *pending = bus_message_header(message, "Nats-Pending-Messages");
     uint64_t id = strtoull(message->subject + strlen(consumer->inbox) + 1, NULL, 16);
-    bool deleted = status == 409 && description && strstr(description, "Consumer Deleted");
+    int64_t remaining = 0;
     for (size_t i = 0; i < consumer->pull_count; i++)
-        if (consumer->pulls[i].id == id) {
-            remove_pull(consumer, i);
-            break;
-        }
-    if (deleted || status == 404 || status == 503)
-        lose(consumer, deleted ? "the consumer was deleted" : "the consumer is not there");
-    else
-        pull_more(consumer);
+        if (consumer->pulls[i].id == id)
+            remaining = consumer->pulls[i].remaining;
+    if (id < consumer->first_pull_id)
+        return;
+    int64_t unused = pending ? strtoll(pending, NULL, 10) : remaining;
+    if (!end_pull(consumer, id, unused))
+        settle(consumer, unused);
+    bool deleted = status == 409 && description && strstr(description, "Consumer Deleted");
+    if (consumer->ready && (deleted || status == 503)) {
+        lose(consumer, deleted, deleted ? "the consumer was deleted" : "the consumer is not there");
+        return;
+    }
+    if (status != 408) /* not merely expired: the next may be refused as fast */
+        consumer->pull_paused = true;
+    pull_more(consumer);
 }
 
 static void on_inbox(void *arg, const struct bus_message *message)
 {
     struct consumer *consumer = arg;
     consumer->silent_ms = 0;
-    int status = bus_message_status(message);
-    if (status) {
-        on_status(consumer, status, message);
-        return;
-    }
-    for (size_t i = 0; i < consumer->pull_count; i++)
-        if (consumer->pulls[i].remaining > 0) {
-            if (--consumer->pulls[i].remaining == 0)
-                remove_pull(consumer, i);
-            break;
-        }
-    if (consumer->wanted_messages > 0)
-        consumer->wanted_messages--;
     struct consumer_message own = {.bus = message};
     struct error err;
-    if (consumer_parse_ack(message->reply, &own, &err))
+    int code = consumer_parse_ack(message->reply, &own, &err);
+    int status = code ? bus_message_status(message) : 0; /* a stream's message may have any header */
+    if (status) {
+        if (status != 100) /* a heartbeat */
+            on_status(consumer, status, message);
+        return;
+    }
+    if (code) {
         LOG_WARN("message without an acknowledgement subject ignored", LOG_STR("error", err.text));
-    else
-        consumer->events.message(consumer->events.arg, &own);
+        return;
+    }
+    settle(consumer, 1);
+    if (consumer->wanted_messages > 0)
+        consumer->wanted_messages--;
+    consumer->events.message(consumer->events.arg, &own);
 }
 
 /* Two heartbeats missed: the server has forgotten our requests (restarted, moved its leader). Ask again. */
@@ -491,21 +606,41 @@ static void on_tick(uv_timer_t *timer)
 {
     struct consumer *consumer = timer->data;
     consumer->silent_ms += TICK_MS;
+    consumer->pull_paused = false;
     if (consumer->silent_ms > 2 * CONSUMER_HEARTBEAT_MS + TICK_MS) {
         consumer->silent_ms = 0;
         consumer->pull_count = 0;
+        consumer->first_pull_id = consumer->next_pull_id + 1;
     }
     pull_more(consumer);
 }
 
 /* --- life --- */
 
+/* The name becomes one token of the API's subjects. */
+static int check_name(const char *what, const char *name, size_t max_bytes, struct error *err)
+{
+    if (strlen(name) >= max_bytes)
+        return error_set(err, ERR_LIMIT, "%s name '%.40s...' is longer than %zu bytes", what, name,
+                         max_bytes - 1);
+    if (*name == '\0' || strpbrk(name, " .*>/\\\t\r\n"))
+        return error_set(err, ERR_INVALID, "%s name '%s' is empty or has a space, a slash or one of . * >",
+                         what, name);
+    return 0;
+}
+
 int consumer_new(struct bus *bus, const struct consumer_options *options,
                  const struct consumer_events *events, struct consumer **out, struct error *err)
 {
+    int code = check_name("stream", options->stream, STREAM_NAME_MAX_BYTES, err);
+    if (code == 0)
+        code = check_name("consumer", options->durable, DURABLE_NAME_MAX_BYTES, err);
+    if (code)
+        return code;
     struct consumer *consumer = calloc(1, sizeof *consumer);
     if (consumer == NULL)
         return error_set(err, ERR_NO_MEMORY, "no memory for a consumer");
+    consumer->unsure = true; /* an earlier process may have left one with other filters */
     consumer->bus = bus;
     consumer->events = *events;
     snprintf(consumer->stream, sizeof consumer->stream, "%s", options->stream);
@@ -517,7 +652,7 @@ int consumer_new(struct bus *bus, const struct consumer_options *options,
     bus_new_inbox(bus, consumer->inbox);
     char all[BUS_SUBJECT_MAX_BYTES + 2];
     snprintf(all, sizeof all, "%s.*", consumer->inbox);
-    int code = bus_subscribe(bus, all, on_inbox, consumer, &consumer->inbox_subscription, err);
+    code = bus_subscribe(bus, all, on_inbox, consumer, &consumer->inbox_subscription, err);
     if (code) {
         free(consumer);
         return code;
@@ -546,6 +681,8 @@ void consumer_free(struct consumer *consumer)
     bus_unsubscribe(consumer->inbox_subscription);
     uv_close((uv_handle_t *)&consumer->retry, on_handle_closed);
     uv_close((uv_handle_t *)&consumer->tick, on_handle_closed);
+    struct error err;
+    finish(consumer, error_set(&err, ERR_CLOSED, "the consumer is being closed"), &err);
 }
 
 /* --- acknowledgements --- */
@@ -582,6 +719,11 @@ int consumer_parse_ack(const char *reply, struct consumer_message *message, stru
     size_t stream = count == 9 ? 2 : count >= 11 ? 4 : 0;
     if (stream == 0)
         return error_set(err, ERR_INVALID, "'%.200s' is not an acknowledgement subject", reply);
+    for (size_t i = stream + 2; i < stream + 7; i++) {
+        size_t digits = strspn(tokens[i], "0123456789");
+        if (digits == 0 || (tokens[i][digits] != '.' && tokens[i][digits] != '\0'))
+            return error_set(err, ERR_INVALID, "'%.200s' is not an acknowledgement subject", reply);
+    }
     message->deliveries = strtoull(tokens[stream + 2], NULL, 10);
     message->stream_sequence = strtoull(tokens[stream + 3], NULL, 10);
     message->consumer_sequence = strtoull(tokens[stream + 4], NULL, 10);

@@ -37,7 +37,8 @@ struct consumer_message {
 struct consumer_events {
     void (*message)(void *arg, const struct consumer_message *message);
     /* The consumer is gone at the server (deleted by another: fenced; or the stream was lost). Nothing is
-     * pulled until consumer_set_filters is called again. */
+     * pulled until consumer_set_filters is called again. A change under way has ended with ERR_NOT_FOUND just
+     * before. */
     void (*lost)(void *arg, const char *reason);
     void *arg;
 };
@@ -53,20 +54,25 @@ struct consumer_options {
     enum consumer_reset reset; /* AUTO: by API, and by delete and create once a server has not known it */
 };
 
-/* Copies the options. Nothing is sent before consumer_set_filters. ERR_NO_MEMORY, ERR_UNAVAILABLE. */
+/* Copies the options. Nothing is sent before consumer_set_filters. ERR_NO_MEMORY, ERR_UNAVAILABLE,
+ * ERR_INVALID and ERR_LIMIT (the names). */
 int consumer_new(struct bus *bus, const struct consumer_options *options,
                  const struct consumer_events *events, struct consumer **consumer, struct error *err);
 
-/* Stops pulling and frees. The consumer stays at the server, with what it has not acknowledged. */
+/* Stops pulling and frees, once the loop turns and open calls are answered. A change under way gets
+ * ERR_CLOSED, before this returns. The consumer stays at the server, with what it has not acknowledged. May
+ * be called from an event. */
 void consumer_free(struct consumer *consumer);
 
 typedef void consumer_done(void *arg, int code, const struct error *error);
 
 /* Makes the server's consumer filter on exactly these subjects (borrowed during the call only), creating it
- * when absent, and sets it back to the stream's beginning. A call while another is under way replaces it: the
- * earlier `done` gets ERR_CLOSED. `done` runs once, when it is in force (0), or cannot be (ERR_NOT_FOUND: no
- * stream; ERR_INVALID). What may pass (no connection, no leader, subject still held by another) is tried
- * again without end. */
+ * when absent, and sets it back to the stream's beginning if it gained one or the connection was lost since.
+ * At the first call and after `lost` the consumer is made anew; one that was known to be there is only
+ * updated, so that what another has deleted does not come back. A call while another is under way replaces
+ * it: the earlier `done` gets ERR_CLOSED. `done` runs once, when it is in force (0), or cannot be
+ * (ERR_NOT_FOUND: no stream, or the consumer was deleted by another meanwhile; ERR_INVALID). What may pass
+ * (no connection, no leader, subject still held by another) is tried again without end. */
 void consumer_set_filters(struct consumer *consumer, const char *const *filters, size_t count,
                           consumer_done *done, void *arg);
 
@@ -74,10 +80,11 @@ void consumer_set_filters(struct consumer *consumer, const char *const *filters,
 void consumer_release(struct consumer *consumer, consumer_done *done, void *arg);
 
 /* From now on `wanted` more messages may come (this replaces the number of before; 0 stops pulling, though
- * what the server has under way still comes). */
+ * what the server was asked for before may still come). */
 void consumer_want(struct consumer *consumer, int64_t wanted);
 
-/* The connection was lost: pull requests at the server are gone with it. */
+/* The connection was lost: pull requests at the server are gone with it, and perhaps messages on their way.
+ * Nothing is pulled until consumer_set_filters is called again. */
 void consumer_on_disconnected(struct consumer *consumer);
 
 /* Acknowledgements: fire and forget. A lost one means a redelivery, which is idempotent. */

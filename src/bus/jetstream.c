@@ -59,7 +59,8 @@ static void on_answer(void *arg, int code, const struct error *error, const stru
             api_error = (int)json_integer_value(json_object_get(refusal, "err_code"));
             code = api_error_to_code((int)json_integer_value(json_object_get(refusal, "code")), api_error);
             const char *description = json_string_value(json_object_get(refusal, "description"));
-            error_set(&err, code, "%s: %s (%d)", call->what, description ? description : "refused", api_error);
+            error_set(&err, code, "%s: %s (%d)", call->what, description ? description : "refused",
+                      api_error);
         }
     }
     call->answer(call->arg, code, api_error, &err, code ? NULL : response);

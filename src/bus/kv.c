@@ -1,6 +1,7 @@
 #include "bus/kv.h"
 
 #include "base/log.h"
+#include "base/strbuf.h"
 #include "bus/consumer.h"
 #include "bus/jetstream.h"
 
@@ -8,14 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KV_NAME_BYTES = 512, WATCH_HEARTBEAT_MS = 2000, WATCH_TICK_MS = 1000, WATCH_INACTIVE_S = 30 };
+enum {
+    KV_NAME_BYTES = 512,
+    WATCH_HEARTBEAT_MS = 2000,
+    WATCH_TICK_MS = 250,
+    WATCH_INACTIVE_S = 30,
+    WATCH_RETRY_MS = 500
+};
 
 /* --- one operation on a key --- */
 
 struct kv_call {
     struct bus *bus;
-    char bucket[KV_NAME_BYTES];
-    char key[KV_NAME_BYTES];
+    char *bucket;
+    char *key;
     kv_done *done;
     kv_answer *answer;
     void *arg;
@@ -30,14 +37,18 @@ static struct kv_call *kv_call_new(struct bus *bus, const char *bucket, const ch
     while ((call = calloc(1, sizeof *call)) == NULL)
         uv_sleep(1);
     call->bus = bus;
-    snprintf(call->bucket, sizeof call->bucket, "%s", bucket);
-    snprintf(call->key, sizeof call->key, "%s", key);
+    while ((call->bucket = strdup(bucket)) == NULL)
+        uv_sleep(1);
+    while ((call->key = strdup(key)) == NULL)
+        uv_sleep(1);
     call->arg = arg;
     return call;
 }
 
 static void kv_call_free(struct kv_call *call)
 {
+    free(call->bucket);
+    free(call->key);
     free(call->value);
     free(call);
 }
@@ -56,10 +67,12 @@ void kv_ensure(struct bus *bus, const struct kv_spec *spec, kv_done *done, void 
 {
     struct kv_call *call = kv_call_new(bus, spec->bucket, "", arg);
     call->done = done;
-    char name[KV_NAME_BYTES + 8], subject[KV_NAME_BYTES + 16], verb[KV_NAME_BYTES + 24];
+    char name[BUS_SUBJECT_MAX_BYTES + 8], subject[BUS_SUBJECT_MAX_BYTES + 16],
+        verb[BUS_SUBJECT_MAX_BYTES + 24];
     snprintf(name, sizeof name, "KV_%s", spec->bucket);
     snprintf(subject, sizeof subject, "$KV.%s.>", spec->bucket);
-    snprintf(verb, sizeof verb, "STREAM.CREATE.%s", name);
+    snprintf(verb, sizeof verb, "STREAM.CREATE.%s",
+             name); /* cut, it is still too long for the bus, which refuses it */
     /* The duplicate window may not be longer than the age; two minutes is the server's own default. */
     int64_t window_ms = spec->ttl_ms && spec->ttl_ms < 120000 ? spec->ttl_ms : 120000;
     json_t *config =
@@ -85,9 +98,11 @@ static void on_written(void *arg, int code, int api_error, const struct error *e
 static void publish_value(struct kv_call *call, const struct bus_header *headers, size_t header_count,
                           const void *value, size_t length, jetstream_answer *answer)
 {
-    char subject[2 * KV_NAME_BYTES + 8];
-    snprintf(subject, sizeof subject, "$KV.%s.%s", call->bucket, call->key);
-    jetstream_publish(call->bus, subject, headers, header_count, value, length, answer, call);
+    struct strbuf subject;
+    strbuf_init(&subject);
+    strbuf_printf(&subject, "$KV.%s.%s", call->bucket, call->key); /* too long a one is refused by the bus */
+    jetstream_publish(call->bus, subject.text, headers, header_count, value, length, answer, call);
+    strbuf_free(&subject);
 }
 
 static void publish_expecting(struct kv_call *call, uint64_t revision, const void *value, size_t length,
@@ -143,17 +158,17 @@ static void on_direct_get(void *arg, int code, const struct error *error, const 
     struct error err = *error;
     struct kv_entry entry = {.key = call->key};
     const struct kv_entry *found = NULL;
-    if (code == 0 && bus_message_status(message) == 404) {
+    const char *sequence = code ? NULL : bus_message_header(message, "Nats-Sequence");
+    if (code == 0 && sequence == NULL && bus_message_status(message) == 404) {
         code = error_set(&err, ERR_NOT_FOUND, "bucket %s has no key %s", call->bucket, call->key);
-    } else if (code == 0 && bus_message_status(message)) {
+    } else if (code == 0 && sequence == NULL) {
         code = error_set(&err, ERR_UNAVAILABLE, "bucket %s: status %d", call->bucket,
                          bus_message_status(message));
     } else if (code == 0) {
-        const char *sequence = bus_message_header(message, "Nats-Sequence");
         entry.operation = read_operation(message);
         entry.value = message->data;
         entry.length = message->length;
-        entry.revision = sequence ? strtoull(sequence, NULL, 10) : 0;
+        entry.revision = strtoull(sequence, NULL, 10);
         found = &entry;
         if (entry.operation == KV_DELETED)
             code = error_set(&err, ERR_NOT_FOUND, "key %s of bucket %s was deleted", call->key, call->bucket);
@@ -166,9 +181,11 @@ static void direct_get(struct bus *bus, const char *bucket, const char *key, kv_
 {
     struct kv_call *call = kv_call_new(bus, bucket, key, arg);
     call->answer = answer;
-    char subject[3 * KV_NAME_BYTES + 64];
-    snprintf(subject, sizeof subject, "$JS.API.DIRECT.GET.KV_%s.$KV.%s.%s", bucket, bucket, key);
-    bus_request(bus, subject, NULL, 0, "", 0, 0, on_direct_get, call);
+    struct strbuf subject;
+    strbuf_init(&subject);
+    strbuf_printf(&subject, "$JS.API.DIRECT.GET.KV_%s.$KV.%s.%s", bucket, bucket, key);
+    bus_request(bus, subject.text, NULL, 0, "", 0, 0, on_direct_get, call);
+    strbuf_free(&subject);
 }
 
 struct get_call {
@@ -240,6 +257,7 @@ struct kv_watch {
     struct bus_subscription *subscription; /* of the present consumer */
     uint64_t generation;                   /* of the present consumer */
     uint64_t next_sequence;                /* of the consumer's deliveries */
+    uint64_t connection;                   /* bus_connections when the present consumer was asked for */
     bool creating;
     bool told_current;
     bool stopped;
@@ -287,7 +305,7 @@ static void on_watch_created(void *arg, int code, int api_error, const struct er
                  watch->next_sequence == 1)
             tell_current(watch);
         /* A failure is tried again by the tick. */
-        watch->silent_ms = code ? 2 * WATCH_HEARTBEAT_MS : 0;
+        watch->silent_ms = code ? 2 * WATCH_HEARTBEAT_MS - WATCH_RETRY_MS : 0;
     }
     free(call);
     watch_free_if_done(watch);
@@ -297,7 +315,7 @@ static void on_watch_message(void *arg, const struct bus_message *message)
 {
     struct kv_watch *watch = arg;
     watch->silent_ms = 0;
-    if (bus_message_status(message) == 100) {
+    if (strncmp(message->reply, "$JS.ACK.", 8) != 0 && bus_message_status(message) == 100) {
         const char *stalled = bus_message_header(message, "Nats-Consumer-Stalled");
         if (*message->reply) /* flow control: the server waits for this echo */
             bus_publish(watch->bus, message->reply, "", 0, NULL);
@@ -334,6 +352,8 @@ static void watch_restart(struct kv_watch *watch)
     if (watch->subscription)
         bus_unsubscribe(watch->subscription);
     watch->subscription = NULL;
+    watch->creating = false;
+    watch->connection = bus_connections(watch->bus);
     watch->generation++;
     watch->next_sequence = 1;
     watch->told_current = false;
@@ -366,13 +386,19 @@ static void on_watch_tick(uv_timer_t *timer)
 {
     struct kv_watch *watch = timer->data;
     watch->silent_ms += WATCH_TICK_MS;
-    if (!watch->creating && watch->silent_ms > 2 * WATCH_HEARTBEAT_MS && bus_is_connected(watch->bus))
+    /* The server may have lost the consumer with the connection: not worth waiting for its silence. */
+    bool reconnected = bus_connections(watch->bus) != watch->connection;
+    bool silent = !watch->creating && watch->silent_ms > 2 * WATCH_HEARTBEAT_MS;
+    if (bus_is_connected(watch->bus) && (reconnected || silent))
         watch_restart(watch);
 }
 
 int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern,
                    const struct kv_watch_events *events, struct kv_watch **out, struct error *err)
 {
+    if (strlen(bucket) >= KV_NAME_BYTES || strlen(pattern) >= KV_NAME_BYTES)
+        return error_set(err, ERR_LIMIT, "bucket and key pattern of a watch may have %d bytes",
+                         KV_NAME_BYTES - 1);
     struct kv_watch *watch = calloc(1, sizeof *watch);
     if (watch == NULL)
         return error_set(err, ERR_NO_MEMORY, "no memory to watch bucket %s", bucket);
@@ -400,5 +426,6 @@ void kv_watch_stop(struct kv_watch *watch)
     watch->stopped = true;
     if (watch->subscription)
         bus_unsubscribe(watch->subscription);
+    watch->subscription = NULL;
     uv_close((uv_handle_t *)&watch->tick, on_watch_tick_closed);
 }

@@ -33,7 +33,8 @@ typedef void kv_answer(void *arg, int code, const struct error *error, const str
 /* Creates the bucket when it is absent. A bucket that is there is taken as it is. */
 void kv_ensure(struct bus *bus, const struct kv_spec *spec, kv_done *done, void *arg);
 
-/* The newest value. ERR_NOT_FOUND: no such key, deleted, or expired. */
+/* The newest value. ERR_NOT_FOUND: no such key, deleted, or expired. ERR_UNAVAILABLE also when there is no
+ * such bucket. */
 void kv_get(struct bus *bus, const char *bucket, const char *key, kv_answer *answer, void *arg);
 
 /* Writes, whatever was there. */
@@ -64,8 +65,10 @@ struct kv_watch_events {
 /* Follows the keys that match `pattern` (">" for all): first the newest value of each, then every change, in
  * order. After a gap, a silence or a lost connection it starts again by itself: the newest values are given
  * once more, then `current`. */
+/* ERR_NO_MEMORY, ERR_LIMIT (names too long). Neither the connection nor the bucket need be there yet. */
 int kv_watch_start(struct bus *bus, const char *bucket, const char *pattern,
                    const struct kv_watch_events *events, struct kv_watch **watch, struct error *err);
+/* No event comes after it. May be called from an event. Before bus_close. */
 void kv_watch_stop(struct kv_watch *watch);
 
 #endif
