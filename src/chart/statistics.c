@@ -4,7 +4,95 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 16 };
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
+
+enum { LANES = 8 };
+
+/* The lanes of a pass over a block. */
+struct sweep {
+    double sum[LANES], min[LANES], max[LANES];
+};
+
+struct products {
+    double xx[LANES], yy[LANES], xy[LANES];
+};
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define LANES_NAME(x) sse2_##x
+#define LANES_TARGET
+#define VECTOR __m128d
+#define WIDTH 2
+#define V_LOAD _mm_loadu_pd
+#define V_STORE _mm_storeu_pd
+#define V_SET _mm_set1_pd
+#define V_ADD _mm_add_pd
+#define V_SUB _mm_sub_pd
+#define V_MUL _mm_mul_pd
+#define V_MIN _mm_min_pd
+#define V_MAX _mm_max_pd
+#include "chart/statistics_lanes.h"
+
+#define LANES_NAME(x) avx2_##x
+#define LANES_TARGET __attribute__((target("avx2")))
+#define VECTOR __m256d
+#define WIDTH 4
+#define V_LOAD _mm256_loadu_pd
+#define V_STORE _mm256_storeu_pd
+#define V_SET _mm256_set1_pd
+#define V_ADD _mm256_add_pd
+#define V_SUB _mm256_sub_pd
+#define V_MUL _mm256_mul_pd
+#define V_MIN _mm256_min_pd
+#define V_MAX _mm256_max_pd
+#include "chart/statistics_lanes.h"
+#else
+#define LANES_NAME(x) scalar_##x
+#define LANES_TARGET
+#define VECTOR double
+#define WIDTH 1
+#define V_LOAD(p) (*(p))
+#define V_STORE(p, x) (*(p) = (x))
+#define V_SET(x) (x)
+#define V_ADD(a, b) ((a) + (b))
+#define V_SUB(a, b) ((a) - (b))
+#define V_MUL(a, b) ((a) * (b))
+#define V_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define V_MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "chart/statistics_lanes.h"
+#endif
+
+/* One instruction set's loops. */
+struct kernel {
+    void (*sweep)(const double *values, size_t whole, struct sweep *sweep);
+    void (*deviations)(const double *values, size_t whole, double mean, double *square, double *rest);
+    void (*products)(const double *x, const double *y, size_t whole, double mean_x, double mean_y,
+                     struct products *products);
+};
+
+#if defined(__x86_64__) && defined(__GNUC__)
+static const struct kernel PORTABLE = {sse2_sweep, sse2_deviations, sse2_products};
+static const struct kernel AVX2 = {avx2_sweep, avx2_deviations, avx2_products};
+
+static const struct kernel *wide_kernel(void)
+{
+    return __builtin_cpu_supports("avx2") ? &AVX2 : NULL;
+}
+#else
+static const struct kernel PORTABLE = {scalar_sweep, scalar_deviations, scalar_products};
+
+static const struct kernel *wide_kernel(void)
+{
+    return NULL;
+}
+#endif
+
+static const struct kernel *best_kernel(void)
+{
+    const struct kernel *wide = wide_kernel();
+    return wide ? wide : &PORTABLE;
+}
 
 void statistics_begin(struct statistics *statistics)
 {
@@ -12,8 +100,8 @@ void statistics_begin(struct statistics *statistics)
         .min = (double)INFINITY, .max = -(double)INFINITY, .first = (double)NAN, .last = (double)NAN};
 }
 
-/* The lanes of one statistic, folded in halves: 16 -> 8 -> 4 -> 2 -> 1. */
-static inline __attribute__((always_inline)) double fold_sum(double lanes[LANES])
+/* The lanes of one statistic, folded in halves: 8 -> 4 -> 2 -> 1. */
+static double fold_sum(double lanes[LANES])
 {
     for (size_t half = LANES / 2; half > 0; half /= 2) {
         for (size_t j = 0; j < half; j++)
@@ -22,54 +110,26 @@ static inline __attribute__((always_inline)) double fold_sum(double lanes[LANES]
     return lanes[0];
 }
 
-/* The body of both block functions; compiled twice, for SSE2 and for AVX2. `x < min ? x : min` is what minpd
- * does. */
-static inline __attribute__((always_inline)) void block_body(const double *values, size_t count, bool squares,
-                                                             struct statistics_block *block)
+static double fold_min(double lanes[LANES])
 {
-    double sum[LANES] = {0}, min[LANES], max[LANES];
-    for (size_t j = 0; j < LANES; j++) {
-        min[j] = (double)INFINITY;
-        max[j] = -(double)INFINITY;
-    }
-    size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            double x = values[i + j];
-            sum[j] += x;
-            min[j] = x < min[j] ? x : min[j];
-            max[j] = x > max[j] ? x : max[j];
-        }
-    }
-    for (size_t i = whole; i < count; i++) {
-        double x = values[i];
-        size_t j = i - whole;
-        sum[j] += x;
-        min[j] = x < min[j] ? x : min[j];
-        max[j] = x > max[j] ? x : max[j];
-    }
-    for (size_t half = LANES / 2; half > 0; half /= 2) {
-        for (size_t j = 0; j < half; j++) {
-            min[j] = min[j + half] < min[j] ? min[j + half] : min[j];
-            max[j] = max[j + half] > max[j] ? max[j + half] : max[j];
-        }
-    }
-    block->sum = fold_sum(sum);
-    block->min = min[0];
-    block->max = max[0];
-    block->m2 = block->rest = 0;
-    if (!squares || count == 0)
-        return;
+    for (size_t j = 1; j < LANES; j++)
+        lanes[0] = lanes[j] < lanes[0] ? lanes[j] : lanes[0];
+    return lanes[0];
+}
 
-    double mean = block->sum / (double)count;
-    double square[LANES] = {0}, rest[LANES] = {0};
-    for (size_t i = 0; i < whole; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            double d = values[i + j] - mean;
-            square[j] += d * d;
-            rest[j] += d;
-        }
-    }
+static double fold_max(double lanes[LANES])
+{
+    for (size_t j = 1; j < LANES; j++)
+        lanes[0] = lanes[j] > lanes[0] ? lanes[j] : lanes[0];
+    return lanes[0];
+}
+
+static void block_deviations(const struct kernel *kernel, const double *values, size_t count,
+                             struct statistics_block *block)
+{
+    double mean = block->sum / (double)count, square[LANES], rest[LANES];
+    size_t whole = count - count % LANES;
+    kernel->deviations(values, whole, mean, square, rest);
     for (size_t i = whole; i < count; i++) {
         double d = values[i] - mean;
         square[i - whole] += d * d;
@@ -81,38 +141,37 @@ static inline __attribute__((always_inline)) void block_body(const double *value
     block->m2 = m2 > 0 || !isfinite(m2) ? m2 : 0;
 }
 
+static void block_with(const struct kernel *kernel, const double *values, size_t count, bool squares,
+                       struct statistics_block *block)
+{
+    struct sweep sweep;
+    size_t whole = count - count % LANES;
+    kernel->sweep(values, whole, &sweep);
+    for (size_t i = whole; i < count; i++) {
+        double x = values[i];
+        size_t j = i - whole;
+        sweep.sum[j] += x;
+        sweep.min[j] = x < sweep.min[j] ? x : sweep.min[j];
+        sweep.max[j] = x > sweep.max[j] ? x : sweep.max[j];
+    }
+    *block = (struct statistics_block){
+        .sum = fold_sum(sweep.sum), .min = fold_min(sweep.min), .max = fold_max(sweep.max)};
+    if (squares && count > 0)
+        block_deviations(kernel, values, count, block);
+}
+
 void statistics_block_portable(const double *values, size_t count, bool squares,
                                struct statistics_block *block)
 {
-    block_body(values, count, squares, block);
-}
-
-#if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target("avx2"))) static void block_avx2(const double *values, size_t count, bool squares,
-                                                       struct statistics_block *block)
-{
-    block_body(values, count, squares, block);
+    block_with(&PORTABLE, values, count, squares, block);
 }
 
 bool statistics_block_avx2(const double *values, size_t count, bool squares, struct statistics_block *block)
 {
-    if (!__builtin_cpu_supports("avx2"))
-        return false;
-    block_avx2(values, count, squares, block);
-    return true;
-}
-#else
-bool statistics_block_avx2(const double *values, size_t count, bool squares, struct statistics_block *block)
-{
-    (void)values, (void)count, (void)squares, (void)block;
-    return false;
-}
-#endif
-
-static void block_compute(const double *values, size_t count, bool squares, struct statistics_block *block)
-{
-    if (!statistics_block_avx2(values, count, squares, block))
-        statistics_block_portable(values, count, squares, block);
+    const struct kernel *kernel = wide_kernel();
+    if (kernel)
+        block_with(kernel, values, count, squares, block);
+    return kernel != NULL;
 }
 
 size_t statistics_compact(const double *values, size_t count, double *out)
@@ -156,11 +215,12 @@ static void merge(struct statistics *into, const struct statistics_block *block,
     into->count += count;
 }
 
-static void add_block(struct statistics *statistics, const double *values, size_t count, bool squares)
+static void add_block(struct statistics *statistics, const struct kernel *kernel, const double *values,
+                      size_t count, bool squares)
 {
     double dense[STATISTICS_BLOCK];
     struct statistics_block block;
-    block_compute(values, count, squares, &block);
+    block_with(kernel, values, count, squares, &block);
     /* One missing sample makes the sum NaN or infinite: then, and only then, the block is looked at sample by
      * sample. */
     if (!isfinite(block.sum)) {
@@ -168,7 +228,7 @@ static void add_block(struct statistics *statistics, const double *values, size_
         if (count == 0)
             return;
         values = dense;
-        block_compute(values, count, squares, &block);
+        block_with(kernel, values, count, squares, &block);
     }
     if (statistics->count == 0)
         statistics->first = values[0];
@@ -178,9 +238,10 @@ static void add_block(struct statistics *statistics, const double *values, size_
 
 void statistics_add(struct statistics *statistics, const double *values, size_t count, bool squares)
 {
+    const struct kernel *kernel = best_kernel();
     while (count > 0) {
         size_t n = count < STATISTICS_BLOCK ? count : STATISTICS_BLOCK;
-        add_block(statistics, values, n, squares);
+        add_block(statistics, kernel, values, n, squares);
         values += n;
         count -= n;
     }
@@ -219,45 +280,83 @@ double statistics_max(const struct statistics *statistics)
     return statistics->count > 0 ? statistics->max : (double)NAN;
 }
 
-static inline void swap(double *a, double *b)
+static void order(double *a, double *b)
 {
-    double t = *a;
-    *a = *b;
-    *b = t;
+    if (*b < *a) {
+        double t = *a;
+        *a = *b;
+        *b = t;
+    }
 }
 
-/* Moves the k-th smallest to index k, smaller or equal ones before it, larger or equal ones after it (Hoare).
- */
+static double median_of_three(double a, double b, double c)
+{
+    order(&a, &b);
+    order(&b, &c);
+    order(&a, &b);
+    return b;
+}
+
+/* The median of three medians of three, from places scattered by a multiplicative hash: traces are ramps and
+ * waves, and a regular pattern of places could meet a regular pattern of values. */
+static double pivot_of(const double *v, size_t count)
+{
+    double sample[9];
+    uint64_t place = UINT64_C(0x9e3779b97f4a7c15) ^ count;
+    for (size_t i = 0; i < 9; i++) {
+        place = place * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        sample[i] = v[(place >> 33) % count];
+    }
+    return median_of_three(median_of_three(sample[0], sample[1], sample[2]),
+                           median_of_three(sample[3], sample[4], sample[5]),
+                           median_of_three(sample[6], sample[7], sample[8]));
+}
+
+/* Moves what is below the pivot (or equal to it, with `equal`) to the front and returns how many that are.
+ * Without a branch on the values, which no processor could foresee. */
+static size_t partition(double *v, size_t count, double pivot, bool equal)
+{
+    size_t front = 0;
+    for (size_t i = 0; i < count; i++) {
+        double x = v[i];
+        v[i] = v[front];
+        v[front] = x;
+        front += equal ? x <= pivot : x < pivot;
+    }
+    return front;
+}
+
+static void insertion_sort(double *v, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        double x = v[i];
+        size_t j = i;
+        for (; j > 0 && x < v[j - 1]; j--)
+            v[j] = v[j - 1];
+        v[j] = x;
+    }
+}
+
+/* Moves the k-th smallest to index k, smaller or equal ones before it, larger or equal ones after it. */
 static void select_rank(double *v, size_t count, size_t k)
 {
-    size_t low = 0, high = count - 1;
-    while (high > low) {
-        size_t mid = low + (high - low) / 2;
-        if (v[mid] < v[low])
-            swap(&v[mid], &v[low]);
-        if (v[high] < v[low])
-            swap(&v[high], &v[low]);
-        if (v[high] < v[mid])
-            swap(&v[high], &v[mid]);
-        double pivot = v[mid];
-        size_t i = low, j = high;
-        for (;;) {
-            while (v[i] < pivot)
-                i++;
-            while (pivot < v[j])
-                j--;
-            if (i >= j)
-                break;
-            swap(&v[i++], &v[j--]);
+    enum { SMALL = 16 };
+    while (count > SMALL) {
+        double pivot = pivot_of(v, count);
+        size_t below = partition(v, count, pivot, false);
+        if (k < below) {
+            count = below;
+            continue;
         }
-        /* After the loop everything up to j is <= pivot and everything from j + 1 is >= pivot. */
-        if (i == j && k == j)
+        /* Sensors count in steps: many samples may equal the pivot, and are done with at once. */
+        size_t equal = partition(v + below, count - below, pivot, true);
+        if (k < below + equal)
             return;
-        if (k <= j)
-            high = j;
-        else
-            low = j + 1;
+        v += below + equal;
+        count -= below + equal;
+        k -= below + equal;
     }
+    insertion_sort(v, count);
 }
 
 double statistics_percentile(double *values, size_t count, double p)
@@ -284,51 +383,35 @@ double statistics_median(double *values, size_t count)
     return statistics_percentile(values, count, 50);
 }
 
-static double lane_sum(const double *x, size_t count)
-{
-    double lanes[LANES] = {0};
-    size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] += x[i + j];
-    }
-    for (size_t i = whole; i < count; i++)
-        lanes[i - whole] += x[i];
-    return fold_sum(lanes);
-}
-
 /* One rounding of the mean is mended by the mean of what is left. */
-static double lane_mean(const double *x, size_t count)
+static double lane_mean(const struct kernel *kernel, const double *x, size_t count)
 {
-    double mean = lane_sum(x, count) / (double)count, lanes[LANES] = {0};
+    struct sweep sweep;
+    double square[LANES], rest[LANES];
     size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] += x[i + j] - mean;
-    }
+    kernel->sweep(x, whole, &sweep);
     for (size_t i = whole; i < count; i++)
-        lanes[i - whole] += x[i] - mean;
-    return mean + fold_sum(lanes) / (double)count;
+        sweep.sum[i - whole] += x[i];
+    double mean = fold_sum(sweep.sum) / (double)count;
+    kernel->deviations(x, whole, mean, square, rest);
+    for (size_t i = whole; i < count; i++)
+        rest[i - whole] += x[i] - mean;
+    return mean + fold_sum(rest) / (double)count;
 }
 
 void statistics_pairs(const double *x, const double *y, size_t count, struct statistics_pair *pair)
 {
-    double mx = lane_mean(x, count), my = lane_mean(y, count);
-    double xx[LANES] = {0}, yy[LANES] = {0}, xy[LANES] = {0};
+    const struct kernel *kernel = best_kernel();
+    double mean_x = lane_mean(kernel, x, count), mean_y = lane_mean(kernel, y, count);
+    struct products products;
     size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            double dx = x[i + j] - mx, dy = y[i + j] - my;
-            xx[j] += dx * dx;
-            yy[j] += dy * dy;
-            xy[j] += dx * dy;
-        }
-    }
+    kernel->products(x, y, whole, mean_x, mean_y, &products);
     for (size_t i = whole; i < count; i++) {
-        double dx = x[i] - mx, dy = y[i] - my;
-        xx[i - whole] += dx * dx;
-        yy[i - whole] += dy * dy;
-        xy[i - whole] += dx * dy;
+        double dx = x[i] - mean_x, dy = y[i] - mean_y;
+        products.xx[i - whole] += dx * dx;
+        products.yy[i - whole] += dy * dy;
+        products.xy[i - whole] += dx * dy;
     }
-    *pair = (struct statistics_pair){mx, my, fold_sum(xx), fold_sum(yy), fold_sum(xy)};
+    *pair = (struct statistics_pair){mean_x, mean_y, fold_sum(products.xx), fold_sum(products.yy),
+                                     fold_sum(products.xy)};
 }

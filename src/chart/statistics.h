@@ -1,6 +1,6 @@
 /* Statistics of one sensor in one pass, numerically stable, with the same bits on every processor.
  *
- * Samples are taken in blocks of STATISTICS_BLOCK: a block is summed in 16 independent lanes that are
+ * Samples are taken in blocks of STATISTICS_BLOCK: a block is summed in 8 independent lanes that are
  * combined in a fixed order, its squares are taken about the block's own mean, and blocks are merged by the
  * pairwise update of Chan, Golub and LeVeque (1979). The sum over blocks is compensated (Neumaier 1974).
  * Since the lanes are part of the definition, a wide register only computes more of them at once: AVX2 and
