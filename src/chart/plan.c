@@ -337,10 +337,13 @@ size_t plan_chart_memory(const struct chart *chart)
 }
 
 /* Alarmed and missing points are left out of limits, so a quarter more contexts are asked for than points are
- * wanted; four times as many where a further baseline attribute divides the contexts among series. */
-static size_t chart_lookback(const struct chart *chart)
+ * wanted; four times as many where a further baseline attribute divides the contexts among series. The file's
+ * own word goes first. */
+static size_t chart_lookback(const struct chart_set *set, const struct chart *chart)
 {
     size_t memory = plan_chart_memory(chart);
+    if (memory > 0 && set->lookback > 0)
+        return set->lookback;
     size_t lookback = chart->baseline_count > CHART_DEFAULT_BASELINE_COUNT ? 4 * memory : memory + memory / 4;
     return lookback < CHART_LOOKBACK_MAX ? lookback : CHART_LOOKBACK_MAX;
 }
@@ -364,15 +367,14 @@ static void compile_charts(struct compiler *compiler, const struct chart_set *se
             (struct plan_chart){.chart = chart,
                                 .terms = indices + compiler->wanted_count,
                                 .series = hash64_texts(chart->name, chart->equation.canonical, NULL),
-                                .baseline = compile_baseline(compiler, chart)};
+                                .baseline = compile_baseline(compiler, chart),
+                                .lookback = chart_lookback(set, chart)};
         for (size_t j = 0; j < chart->equation.term_count; j++, compiler->wanted_count++)
             compiler->wanted[compiler->wanted_count] = (struct wanted){
                 &chart->equation.terms[j], &indices[compiler->wanted_count], chart->min_samples > 0};
-        size_t lookback = chart_lookback(chart);
+        size_t lookback = plan->charts[i].lookback;
         plan->lookback = lookback > plan->lookback ? lookback : plan->lookback;
     }
-    if (plan->lookback > 0 && set->lookback > 0)
-        plan->lookback = set->lookback;
 }
 
 static const struct judge_plan *compile(const struct chart_set *set, struct arena *arena, const size_t *list,

@@ -44,6 +44,7 @@ struct plan_chart {
     const size_t *terms; /* per term of the equation: its index in judge_plan.terms */
     uint64_t series;     /* hash of name and canonical equation */
     size_t baseline;     /* index into baselines */
+    size_t lookback;     /* contexts it looks back, whatever the other charts of the plan do */
 };
 
 struct plan_baseline {

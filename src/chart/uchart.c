@@ -245,6 +245,22 @@ uint32_t uchart_view_flags(const struct uchart_view *view, size_t i)
     return view->flags[i];
 }
 
+void uchart_view_values(const struct uchart_view *view, size_t first, size_t count, double *values)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = get_double(view->values + (first + i) * 8);
+}
+
+bool uchart_view_begins_with(const struct uchart_view *view, const uint64_t *series, size_t count)
+{
+    if (view->count < count)
+        return false;
+    uint64_t difference = 0;
+    for (size_t i = 0; i < count; i++)
+        difference |= get(view->series + i * 8, 8) ^ series[i];
+    return difference == 0;
+}
+
 /* What is read, how far. */
 struct reader {
     const unsigned char *begin, *p, *end;

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -83,6 +84,12 @@ int uchart_view_open(const void *points, size_t length, struct uchart_view *view
 uint64_t uchart_view_series(const struct uchart_view *view, size_t i);
 double uchart_view_value(const struct uchart_view *view, size_t i);
 uint32_t uchart_view_flags(const struct uchart_view *view, size_t i);
+
+/* The values of points first..first+count-1. */
+void uchart_view_values(const struct uchart_view *view, size_t first, size_t count, double *values);
+
+/* True when the view begins with points of just these series. */
+bool uchart_view_begins_with(const struct uchart_view *view, const uint64_t *series, size_t count);
 
 /* The worst severity among the alarms of a U-chart; SEVERITY_NONE when nothing fired. */
 enum severity uchart_worst_severity(const struct uchart *uchart);

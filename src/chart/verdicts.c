@@ -5,7 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { NOWHERE = UINT32_MAX };
+enum {
+    NOWHERE = UINT32_MAX,
+    TILE = 32,   /* charts whose history is laid out together: a row's values of a tile are 4 cache lines */
+    ABSENT = 128 /* beside the point flags: some row has no point of the chart */
+};
 
 /* One context of the history. */
 struct row {
@@ -26,6 +30,8 @@ struct judge {
     double *good;     /* values the limits come from; filled from the end, so that the oldest comes first */
     double *sequence; /* values, then z, of the points the rules see */
     double *scratch;
+    double *tile;         /* TILE columns of row_count values, oldest first */
+    uint32_t flags[TILE]; /* of all points of a column together */
     const struct context *context;
     const char *attribute, *attribute_value; /* the context attribute looked up last */
     uint32_t low_quality;                    /* POINT_LOW_QUALITY or 0 */
@@ -81,7 +87,8 @@ static int open_rows(struct judge *judge, const struct judge_history_row *histor
     judge->good = arena_alloc(judge->arena, judge->row_count * sizeof(double));
     judge->sequence = arena_alloc(judge->arena, (judge->row_count + 1) * sizeof(double));
     judge->scratch = arena_alloc(judge->arena, judge->row_count * sizeof(double));
-    if (!judge->rows || !judge->good || !judge->sequence || !judge->scratch)
+    judge->tile = arena_calloc(judge->arena, judge->row_count, TILE * sizeof(double));
+    if (!judge->rows || !judge->good || !judge->sequence || !judge->scratch || !judge->tile)
         return no_memory(judge);
     for (size_t i = 0; i < judge->row_count; i++) {
         int code =
@@ -131,17 +138,39 @@ static int find_places(struct judge *judge, struct row *row)
 
 static int arrange_rows(struct judge *judge)
 {
-    size_t charts = judge->plan->chart_count;
     for (size_t r = 0; r < judge->row_count; r++) {
         struct row *row = &judge->rows[r];
-        bool same = row->view.count >= charts;
-        for (size_t i = 0; same && i < charts; i++)
-            same = uchart_view_series(&row->view, i) == judge->series[i];
+        bool same = uchart_view_begins_with(&row->view, judge->series, judge->plan->chart_count);
         int code = same ? 0 : find_places(judge, row);
         if (code)
             return code;
     }
     return 0;
+}
+
+/* Lays the history of charts first..first+count-1 out chart by chart. */
+static void fill_tile(struct judge *judge, size_t first, size_t count)
+{
+    size_t rows = judge->row_count;
+    memset(judge->flags, 0, sizeof judge->flags);
+    for (size_t r = 0; r < rows; r++) {
+        const struct row *row = &judge->rows[r];
+        double *column = judge->tile + (rows - 1 - r), values[TILE];
+        if (row->places == NULL) {
+            uchart_view_values(&row->view, first, count, values);
+            for (size_t i = 0; i < count; i++) {
+                column[i * rows] = values[i];
+                judge->flags[i] |= row->view.flags[first + i];
+            }
+            continue;
+        }
+        for (size_t i = 0; i < count; i++) {
+            size_t place = row->places[first + i];
+            judge->flags[i] |= place == NOWHERE ? ABSENT : row->view.flags[place];
+            if (place != NOWHERE)
+                column[i * rows] = uchart_view_value(&row->view, place);
+        }
+    }
 }
 
 /* What one chart sees of the history, oldest first. */
@@ -153,17 +182,33 @@ struct past {
     size_t restart; /* index in the sequence after its newest alarmed point */
 };
 
-/* A tracked centre takes in what other limits leave out: it cuts what is too far, and would stand still
- * without it. */
-static void recall(const struct judge *judge, size_t chart, struct past *past)
+static size_t least(size_t a, size_t b)
 {
-    const struct chart *spec = judge->plan->charts[chart].chart;
-    size_t wanted_good = limits_need_history(&spec->limits) ? spec->limits.history : 0;
-    size_t wanted = rules_need_history(&spec->rules) ? plan_chart_memory(spec) - 1 : 0;
-    size_t good = 0, seen = 0, since_alarm = 0;
-    bool alarmed = false, tracked = spec->limits.method == LIMITS_TRACKED;
+    return a < b ? a : b;
+}
+
+/* The common case: every row has the chart's point, and none is missing, alarmed or of low quality. */
+static void recall_all(const struct judge *judge, size_t chart, size_t wanted_good, size_t wanted,
+                       struct past *past)
+{
+    size_t rows = least(judge->row_count, judge->plan->charts[chart].lookback);
+    const double *end = judge->tile + (chart % TILE + 1) * judge->row_count;
+    size_t good = least(rows, wanted_good), seen = least(rows, wanted);
+    double *sequence = judge->sequence + judge->row_count - seen;
+    memcpy(sequence, end - seen, seen * sizeof *sequence);
+    *past = (struct past){end - good, good, sequence, seen, 0};
+}
+
+/* Point by point. A tracked centre takes in what other limits leave out: it cuts what is too far, and would
+ * stand still without it. */
+static void recall_some(const struct judge *judge, size_t chart, size_t wanted_good, size_t wanted,
+                        struct past *past)
+{
+    const struct plan_chart *plan = &judge->plan->charts[chart];
+    size_t rows = least(judge->row_count, plan->lookback), good = 0, seen = 0, since_alarm = 0;
+    bool alarmed = false, tracked = plan->chart->limits.method == LIMITS_TRACKED;
     double *good_end = judge->good + judge->row_count, *sequence_end = judge->sequence + judge->row_count;
-    for (size_t r = 0; r < judge->row_count && (good < wanted_good || seen < wanted); r++) {
+    for (size_t r = 0; r < rows && (good < wanted_good || seen < wanted); r++) {
         const struct row *row = &judge->rows[r];
         size_t place = row->places ? row->places[chart] : chart;
         if (place == NOWHERE)
@@ -183,6 +228,17 @@ static void recall(const struct judge *judge, size_t chart, struct past *past)
         }
     }
     *past = (struct past){good_end - good, good, sequence_end - seen, seen, seen - since_alarm};
+}
+
+static void recall(const struct judge *judge, size_t chart, struct past *past)
+{
+    const struct chart *spec = judge->plan->charts[chart].chart;
+    size_t wanted_good = limits_need_history(&spec->limits) ? spec->limits.history : 0;
+    size_t wanted = rules_need_history(&spec->rules) ? plan_chart_memory(spec) - 1 : 0;
+    if (judge->flags[chart % TILE] == 0)
+        recall_all(judge, chart, wanted_good, wanted, past);
+    else
+        recall_some(judge, chart, wanted_good, wanted, past);
 }
 
 /* Turns the values in force for the rules into z; only as many as some rule reads. */
@@ -297,7 +353,10 @@ int judge_verdicts(const struct judge_plan *plan, const struct context *context,
     uchart->points = arena_calloc(arena, plan->chart_count, sizeof *uchart->points);
     if (uchart->points == NULL)
         return no_memory(&judge);
-    for (size_t i = 0; i < plan->chart_count; i++)
+    for (size_t i = 0; i < plan->chart_count; i++) {
+        if (i % TILE == 0)
+            fill_tile(&judge, i, least(TILE, plan->chart_count - i));
         judge_point(&judge, i, values[i], reasons ? reasons[i] : NULL, &uchart->points[i]);
+    }
     return 0;
 }

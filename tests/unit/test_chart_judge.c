@@ -373,6 +373,45 @@ static void judging_again_gives_the_same_bytes(void **state)
     }
 }
 
+/* A chart looks back as far by itself as in company, and finds the same among rows of any arrangement. */
+static void verdicts_do_not_depend_on_the_company(void **state)
+{
+    struct chamber *c = *state;
+    static const char alone[] =
+        "charts:\n- {name: a, equation: mean(A), limits: {history: 20, min_history: 5}, "
+        "rules: [limits, nelson, ewma, cusum]}\n";
+    static const char company[] = "charts:\n- {name: b, equation: mean(B), limits: {history: 100}}\n"
+                                  "- {name: a, equation: mean(A), limits: {history: 20, min_history: 5}, "
+                                  "rules: [limits, nelson, ewma, cusum]}\n";
+    static struct judge_history_row own[HISTORY_MAX], mixed[HISTORY_MAX];
+    uint64_t seed = 15;
+    size_t alarms = 0;
+    for (size_t i = 0; i < 200; i++) {
+        /* Stretches without alarm, with many, and with gaps. */
+        double x = random_normal(&seed) * (i / 50 == 1 ? 3 : 1);
+        x = i / 50 == 2 && i % 3 == 0 ? (double)NAN : x;
+        use(c, alone);
+        memcpy(c->rows, own, sizeof own);
+        c->row_count = i;
+        struct uchart_point first = judge_next(c, x);
+        memcpy(own, c->rows, sizeof own);
+        /* The other history has rows of both files. */
+        use(c, company);
+        memcpy(c->rows, mixed, sizeof mixed);
+        c->row_count = i;
+        struct uchart_point second = judge_all(c, (double[]){1, x}).points[1];
+        memcpy(mixed, c->rows, sizeof mixed);
+        if (i % 7 == 0)
+            mixed[0] = own[0];
+        assert_true(first.series == second.series && first.rules == second.rules &&
+                    first.flags == second.flags);
+        assert_int_equal(first.history_count, second.history_count);
+        assert_true(first.upper == second.upper || (isnan(first.upper) && isnan(second.upper)));
+        alarms += first.state == VERDICT_ALARM ? 1 : 0;
+    }
+    assert_true(alarms > 3);
+}
+
 /* A chart's value must not depend on what other charts ask of the same samples. */
 static void charts_do_not_disturb_each_other(void **state)
 {
@@ -599,6 +638,7 @@ int main(void)
         TEST(fixed_limits_need_no_history),
         TEST(judging_again_gives_the_same_bytes),
         TEST(charts_do_not_disturb_each_other),
+        TEST(verdicts_do_not_depend_on_the_company),
         TEST(plans_are_shared_by_recipes_that_match_the_same_charts),
         TEST(plans_may_be_asked_for_from_many_threads),
         TEST(the_etcher_of_the_guide),
