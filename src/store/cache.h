@@ -15,7 +15,7 @@ struct cache_statistics {
     int64_t misses;
     int64_t evictions; /* histories dropped to stay within the budget */
     int64_t rows;
-    int64_t bytes; /* of points held */
+    int64_t bytes; /* of memory for them, as estimated: keys and half-full pages included */
 };
 
 /* ERR_NO_MEMORY, ERR_IO. budget_bytes 0: the default. */
