@@ -4,7 +4,6 @@
 #include "bus/jetstream.h"
 #include "bus/names.h"
 #include "chart/context.h"
-#include "cli/terminal.h"
 #include "defender/pipeline.h"
 
 #include <inttypes.h>
@@ -34,6 +33,7 @@ struct announcement {
 void announcer_begin(struct announcer *announcer, struct session *session, bool alarms)
 {
     *announcer = (struct announcer){.session = session, .alarms = alarms};
+    progress_begin(&announcer->progress, "announced", 0);
 }
 
 static void fail(struct announcer *announcer, int code, const struct error *error)
@@ -81,6 +81,7 @@ static void on_answer(void *arg, int code, int api_error, const struct error *er
         uint64_t sequence = (uint64_t)json_integer_value(json_object_get(response, "seq"));
         announcer->last_sequence = sequence > announcer->last_sequence ? sequence : announcer->last_sequence;
         announcer->announced++;
+        progress_update(&announcer->progress, (int64_t)announcer->announced);
     }
     uv_close((uv_handle_t *)&announcement->timer, on_closed);
 }
@@ -201,6 +202,7 @@ int announcer_finish(struct announcer *announcer, struct error *err)
     }
     while (announcer->in_flight > 0)
         uv_run(&announcer->session->loop, UV_RUN_ONCE);
+    progress_end(&announcer->progress);
     if (announcer->code && err)
         *err = announcer->error;
     return announcer->code;
@@ -227,25 +229,23 @@ static int look(struct session *session, struct stream_state *state, struct erro
     return 0;
 }
 
-static int check_defenders(struct announcer *announcer, struct error *err)
+int announcer_check_defenders(struct session *session, struct error *err)
 {
-    json_t *defenders = session_defenders(announcer->session, NULL);
+    json_t *defenders = session_defenders(session, NULL);
     size_t count = json_array_size(defenders);
     json_decref(defenders);
     return count > 0
                ? 0
                : error_set(
                      err, ERR_UNAVAILABLE,
-                     "%zu contexts are announced, but no defender is running; they wait in the stream and "
-                     "are judged when one starts (`chamberlain up`)",
-                     announcer->announced);
+                     "no defender is running, so nothing would be judged; start one with `chamberlain up`");
 }
 
 int announcer_wait(struct announcer *announcer, struct error *err)
 {
     if (announcer->announced == 0)
         return 0;
-    int code = check_defenders(announcer, err);
+    int code = announcer_check_defenders(announcer->session, err);
     if (code)
         return code;
     struct progress progress;

@@ -7,6 +7,7 @@
 #define CHAMBERLAIN_CLI_ANNOUNCER_H
 
 #include "cli/session.h"
+#include "cli/terminal.h"
 
 enum {
     ANNOUNCER_IN_FLIGHT_MAX = 256, /* publishes whose acknowledgement is still to come */
@@ -25,7 +26,8 @@ struct announcer {
     uint64_t last_sequence;    /* in the stream, of those announced */
     int64_t last_id_us;        /* makes message ids unique */
     struct announcement *held; /* by (tool, chamber, recipe): the newest selected context seen */
-    int code;                  /* the first failure: nothing is sent any more */
+    struct progress progress;
+    int code; /* the first failure: nothing is sent any more */
     struct error error;
 };
 
@@ -40,6 +42,9 @@ int announcer_offer(struct announcer *announcer, const struct store_completion *
 /* Announces what is held and waits until the stream has everything. To be called once, also after an error
  * (which it gives again). */
 int announcer_finish(struct announcer *announcer, struct error *err);
+
+/* 0 when a defender answers; ERR_UNAVAILABLE says how to start one. */
+int announcer_check_defenders(struct session *session, struct error *err);
 
 /* Waits until everything announced has been judged, with progress. ERR_UNAVAILABLE: no defender is running;
  * ERR_TIMEOUT: nothing moved for ANNOUNCER_STALL_MS. */

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_LAST = 50, LAST_MAX = 100000, PAGE_ROWS = 200, CHART_ROWS = 16, CHOICES_SHOWN = 10 };
+enum { DEFAULT_LAST = 50, LAST_MAX = 100000, PAGE_ROWS = 200, CHART_ROWS = 16, CHOICES_SHOWN = 5 };
 
 static const struct command command = {
     .name = "charts show",
@@ -75,8 +75,8 @@ static int find_chart(struct show *show)
         names[i] = chart_set_at(set, i)->name;
     const char *nearest = names ? nearest_name(show->name, names, count) : NULL;
     return error_set(&show->err, ERR_NOT_FOUND,
-                     "no chart '%s' in force%s%s%s; `chamberlain charts list` shows all", show->name,
-                     nearest ? ": did you mean '" : "", nearest ? nearest : "", nearest ? "'" : "");
+                     "no chart '%s' is in force%s%s%s; `chamberlain charts list` shows all", show->name,
+                     nearest ? ": did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 static int choose_key(struct show *show, const struct context_keys *keys)
@@ -94,11 +94,14 @@ static int choose_key(struct show *show, const struct context_keys *keys)
                           key->recipe);
     }
     int code = 0;
-    if (matching == 0)
+    if (matching == 0 && keys->count == 0)
+        code = error_set(&show->err, ERR_NOT_FOUND, "no stored context is of that tool, chamber and recipe");
+    else if (matching == 0)
         code = error_set(
             &show->err, ERR_NOT_FOUND,
-            "no stored context matches (%zu chambers and recipes do before the chart's recipe pattern '%s')",
-            keys->count, show->chart->recipe);
+            "no stored context has a recipe that the chart judges ('%s'): its %zu recipes and chambers do "
+            "not match",
+            show->chart->recipe, keys->count);
     else if (matching > 1)
         code = error_set(&show->err, ERR_INVALID, "%zu histories have this chart; choose one:%s%s", matching,
                          choices.text, matching > CHOICES_SHOWN ? "\n  ..." : "");
@@ -328,6 +331,7 @@ static void add_row(struct table *table, const struct row *row)
     table_add(table, row_state(row));
     table_add(table, rules.text);
     table_add(table, row->charted ? verdict_quality(&row->point) : "");
+    table_add(table, row->charted ? row->point.reason : "");
     strbuf_free(&rules);
 }
 
@@ -345,10 +349,10 @@ static void format_head(const struct show *show, struct strbuf *out)
 
 static int format_text(struct show *show, struct strbuf *out)
 {
-    static const struct table_column columns[] = {{"context", false}, {"lot", false},    {"wafer", false},
-                                                  {"ended", false},   {"value", true},   {"centre", true},
-                                                  {"lower", true},    {"upper", true},   {"state", false},
-                                                  {"rules", false},   {"quality", false}};
+    static const struct table_column columns[] = {{"context", false}, {"lot", false},     {"wafer", false},
+                                                  {"ended", false},   {"value", true},    {"centre", true},
+                                                  {"lower", true},    {"upper", true},    {"state", false},
+                                                  {"rules", false},   {"quality", false}, {"reason", false}};
     struct table table;
     format_head(show, out);
     int code = draw(show, out, &show->err);

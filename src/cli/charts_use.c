@@ -212,7 +212,7 @@ static int judge_unjudged(struct use *use)
     if (code == 0 && finish_code)
         use->err = finish;
     code = code ? code : finish_code;
-    if (code == 0 && use->defenders > 0)
+    if (code == 0)
         code = announcer_wait(&use->announcer, &use->err);
     return code;
 }
@@ -230,7 +230,7 @@ static void format_json(const struct use *use, struct strbuf *out)
     else
         json_add_text(&json, "previous", NULL);
     json_add_size(&json, "defenders", use->defenders);
-    json_add_size(&json, "judged_by_this", use->by_this + (use->defenders ? use->announcer.announced : 0));
+    json_add_size(&json, "judged_by_this", use->by_this + use->announcer.announced);
     json_add_size(&json, "judged_by_others", use->by_others);
     json_add_size(&json, "judged_by_none", use->unjudged_count - use->announcer.announced);
     json_add_size(&json, "announced", use->announcer.announced);
@@ -248,8 +248,7 @@ static void format_text(const struct use *use, struct strbuf *out)
                       use->defenders == 1 ? "s" : "");
     size_t announced = use->announcer.announced;
     if (announced > 0)
-        strbuf_printf(out, "%zu contexts that no chart had judged %s\n", announced,
-                      use->defenders > 0 ? "have been judged by it" : "are judged when a defender starts");
+        strbuf_printf(out, "%zu contexts that no chart had judged have been judged by it\n", announced);
     if (use->unjudged_count > announced)
         strbuf_printf(out,
                       "%zu stored contexts have not been judged by any chart; `chamberlain replay` does so\n",
@@ -272,7 +271,7 @@ static int run(struct use *use)
                 "chamberlain charts use: no defender is running; they load the chart file when they start\n");
     if (code == 0)
         code = look_through_store(use);
-    if (code == 0 && use->unjudged_count > 0 && !use->no_replay)
+    if (code == 0 && use->unjudged_count > 0 && use->defenders > 0 && !use->no_replay)
         code = judge_unjudged(use);
     if (code)
         return command_failed(&command, &use->err);

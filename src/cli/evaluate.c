@@ -278,12 +278,12 @@ static void add_point(struct table *table, const struct outcome *outcome)
 
 static const struct table_column fault_columns[] = {
     {"fault", false},          {"lot", false},  {"context", false}, {"found", false}, {"alarms", true},
-    {"farthest chart", false}, {"value", true}, {"lower", true},    {"upper", true},  {"x limit", true},
+    {"farthest chart", false}, {"value", true}, {"lower", true},    {"upper", true},  {"of limit", true},
     {"rules", false}};
 
 static const struct table_column false_columns[] = {
-    {"context", false}, {"lot", false},  {"learned", false}, {"alarms", true},  {"farthest chart", false},
-    {"value", true},    {"lower", true}, {"upper", true},    {"x limit", true}, {"rules", false}};
+    {"context", false}, {"lot", false},  {"learned", false}, {"alarms", true},   {"farthest chart", false},
+    {"value", true},    {"lower", true}, {"upper", true},    {"of limit", true}, {"rules", false}};
 
 static int fault_order(const void *a, const void *b)
 {

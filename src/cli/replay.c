@@ -107,7 +107,9 @@ static int report(const struct replay *replay, double seconds)
 static int run(struct replay *replay)
 {
     int64_t start_ns = clock_mono_ns();
-    int code = announce(replay);
+    int code = replay->no_wait ? 0 : announcer_check_defenders(&replay->session, &replay->err);
+    if (code == 0)
+        code = announce(replay);
     if (code == 0 && !replay->no_wait)
         code = announcer_wait(&replay->announcer, &replay->err);
     if (code)

@@ -34,7 +34,8 @@ int terminal_print(const struct strbuf *text)
     }
     if (fwrite(text->text, 1, text->length, stdout) == text->length && fflush(stdout) == 0)
         return 0;
-    fprintf(stderr, "chamberlain: cannot write the output: %s\n", strerror(errno));
+    if (errno != EPIPE) /* the reader had enough: `| head` */
+        fprintf(stderr, "chamberlain: cannot write the output: %s\n", strerror(errno));
     return EXIT_FAILED;
 }
 

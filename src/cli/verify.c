@@ -14,11 +14,12 @@
 #include <string.h>
 
 enum {
-    QUEUE_MAX = 256,      /* contexts listed and not yet compared */
-    KEPT_MAX = 10000,     /* differing contexts, and differences, kept for the report */
-    SHOWN_MAX = 50,       /* differences in the text for people */
-    SECOND_LOOK_MS = 500, /* a context that is being judged again meanwhile is looked at once more */
-    ATTEMPTS = 5,         /* for a store that is busy */
+    QUEUE_MAX = 256,       /* contexts listed and not yet compared */
+    KEPT_MAX = 10000,      /* differing contexts, and differences, kept for the report */
+    SHOWN_MAX = 60,        /* differences in the text for people, */
+    SHOWN_PER_CONTEXT = 3, /* of one context at most */
+    SECOND_LOOK_MS = 500,  /* a context that is being judged again meanwhile is looked at once more */
+    ATTEMPTS = 5,          /* for a store that is busy */
     ATTEMPT_DELAY_MS = 200,
     THREADS_MAX = 8,
     DRAIN_POLL_MS = 50
@@ -56,7 +57,7 @@ struct verify {
     struct key_copy *first, *last; /* the queue */
     size_t queued;
     bool listed_all;
-    struct key_copy *suspects; /* they differed at the first look */
+    struct key_copy *suspects, *last_suspect; /* they differed at the first look */
     size_t suspect_count, suspects_dropped;
     size_t counts[VERIFY_EXPIRED + 1];
     size_t compared, pending, dead;
@@ -140,8 +141,12 @@ static void record_first_look(struct verify *verify, struct key_copy *key, int c
     if (code) {
         fail(verify, code, error);
     } else if (outcome == VERIFY_DIFFERENT && verify->suspect_count < KEPT_MAX) {
-        key->next = verify->suspects;
-        verify->suspects = key;
+        key->next = NULL;
+        if (verify->last_suspect)
+            verify->last_suspect->next = key;
+        else
+            verify->suspects = key;
+        verify->last_suspect = key;
         verify->suspect_count++;
         key = NULL;
     } else {
@@ -346,15 +351,28 @@ static void add_difference(const struct kept_difference *kept, struct strbuf *ou
         strbuf_printf(out, "  %s: %s\n", difference->field, difference->stored);
 }
 
+static void add_differences(const struct verify *verify, struct strbuf *out)
+{
+    const char *context = NULL;
+    size_t shown = 0, of_context = 0;
+    for (size_t i = 0; i < verify->kept_count && shown < SHOWN_MAX; i++) {
+        const struct kept_difference *kept = &verify->kept[i];
+        of_context = kept->context == context ? of_context + 1 : 0; /* those of one context share its text */
+        context = kept->context;
+        if (of_context >= SHOWN_PER_CONTEXT)
+            continue;
+        add_difference(kept, out);
+        shown++;
+    }
+    if (verify->differences > shown)
+        strbuf_printf(out, "%zu differences in all (--json lists up to %d)\n", verify->differences, KEPT_MAX);
+}
+
 static void format_text(const struct verify *verify, double seconds, struct strbuf *out)
 {
     size_t equal = verify->counts[VERIFY_EQUAL] + verify->counts[VERIFY_DEGRADED];
     size_t pending = verify->pending + verify->counts[VERIFY_UNJUDGED];
-    for (size_t i = 0; i < verify->kept_count && i < SHOWN_MAX; i++)
-        add_difference(&verify->kept[i], out);
-    if (verify->differences > SHOWN_MAX)
-        strbuf_printf(out, "and %zu more differences (--json lists up to %d)\n",
-                      verify->differences - SHOWN_MAX, KEPT_MAX);
+    add_differences(verify, out);
     strbuf_printf(out, "%zu U-charts are what their T-charts give, %zu differ (%.0f/s, %.1f s)\n", equal,
                   verify->counts[VERIFY_DIFFERENT], seconds > 0 ? (double)verify->compared / seconds : 0.0,
                   seconds);

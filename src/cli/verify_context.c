@@ -206,6 +206,26 @@ static struct store_reply *wait_reply(struct verifier *verifier)
     return store_wait_reply(verifier->wait);
 }
 
+/* No U-chart: not judged, gone with its retention since it was listed, or lost. */
+static int explain_missing(struct verifier *verifier, const struct store_key *key,
+                           enum verify_outcome *outcome, struct error *err)
+{
+    store_find_context(verifier->store, key->context_id, store_wait_done, verifier->wait);
+    struct store_reply *reply = wait_reply(verifier);
+    int code = reply->code == ERR_NOT_FOUND ? 0 : reply->code;
+    if (code)
+        *err = reply->error;
+    *outcome = VERIFY_UNJUDGED;
+    if (reply->code == 0 && reply->completions[0].state == STORE_JUDGED &&
+        strcmp(reply->completions[0].key.tool, key->tool) == 0 &&
+        strcmp(reply->completions[0].key.chamber, key->chamber) == 0) {
+        *outcome = VERIFY_DIFFERENT;
+        add_difference(verifier, "", "its U-chart", "gone, though the store says that it was judged", "");
+    }
+    store_reply_free(reply);
+    return code;
+}
+
 /* 0 to go on; otherwise *done says whether an outcome was found or the code is an error. */
 static int fetch_uchart(struct verifier *verifier, const struct store_key *key, struct evidence *evidence,
                         bool *done, enum verify_outcome *outcome, struct error *err)
@@ -218,10 +238,8 @@ static int fetch_uchart(struct verifier *verifier, const struct store_key *key, 
         evidence->stored = &evidence->uchart->ucharts[0];
         return 0;
     }
-    if (code == ERR_NOT_FOUND) {
-        *outcome = VERIFY_UNJUDGED;
-        return 0;
-    }
+    if (code == ERR_NOT_FOUND)
+        return explain_missing(verifier, key, outcome, err);
     if (code == ERR_CORRUPT)
         return report_damage(verifier, "the stored U-chart cannot be read", &evidence->uchart->error,
                              outcome);
