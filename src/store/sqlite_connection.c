@@ -91,7 +91,7 @@ static const char *advice_for(int result)
                "with "
                "sqlite3's .recover (docs/store.md)";
     default:
-        return "check the disk and the system's log";
+        return "check the disk, quotas and file size limits, and the system's log";
     }
 }
 
