@@ -25,15 +25,26 @@ struct computer {
     struct resolved *resolved; /* by the plan's windows */
     size_t scratch_count;      /* samples of the longest column */
     double *x, *y;             /* scratch, allocated at first use */
-    int64_t *times;
+    double *seconds;           /* times of one sampling after its first, likewise */
+    const int64_t *seconds_of; /* which sampling, and how many of it */
+    size_t seconds_count;
     double *values;  /* by the plan's terms */
-    size_t *samples; /* in a term's window, likewise; where PLAN_SAMPLES asks for it */
+    size_t *samples; /* that are there in a term's window, likewise */
     const char **reasons;
 };
 
-/* Samples of one range with those missing left out: either the column itself or a copy. */
+/* The samples of one sensor in one window. */
+struct selection {
+    const struct trace_column *column;
+    struct window_ranges ranges;
+    size_t count;                 /* samples in the ranges */
+    struct statistics statistics; /* of those that are there; begun only without PLAN_SUMMARY */
+    bool complete;                /* none is missing */
+};
+
+/* Samples in time, with those missing left out: either columns as they are or copies. */
 struct dense {
-    const int64_t *time_us;
+    const double *seconds;
     const double *value;
     size_t count;
 };
@@ -41,12 +52,6 @@ struct dense {
 static int no_memory(struct computer *computer)
 {
     return error_set(computer->err, ERR_NO_MEMORY, "out of memory while computing indicators");
-}
-
-/* Times as seconds after `origin`. Both are ascending, so the difference fits an unsigned. */
-static double seconds_since(int64_t us, int64_t origin)
-{
-    return (double)((uint64_t)us - (uint64_t)origin) * 1e-6;
 }
 
 static int check_times(struct computer *computer, const struct trace_column *column, const char *name)
@@ -130,73 +135,65 @@ static int need_scratch(struct computer *computer)
         return 0;
     computer->x = arena_alloc(computer->arena, computer->scratch_count * sizeof *computer->x);
     computer->y = arena_alloc(computer->arena, computer->scratch_count * sizeof *computer->y);
-    computer->times = arena_alloc(computer->arena, computer->scratch_count * sizeof *computer->times);
-    return computer->x && computer->y && computer->times ? 0 : no_memory(computer);
+    computer->seconds = arena_alloc(computer->arena, computer->scratch_count * sizeof *computer->seconds);
+    return computer->x && computer->y && computer->seconds ? 0 : no_memory(computer);
 }
 
-static bool all_finite(const double *values, size_t count)
+/* Sensors that were sampled together share their times, and so the seconds. */
+static const double *seconds_of(struct computer *computer, const struct trace_column *column)
 {
-    /* x - x is 0 for a finite x and NaN otherwise. */
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += values[i] - values[i];
-    return sum == 0;
+    if (computer->seconds_of == column->time_us && computer->seconds_count >= column->count)
+        return computer->seconds;
+    for (size_t i = 0; i < column->count; i++) {
+        uint64_t us = (uint64_t)column->time_us[i] - (uint64_t)column->time_us[0];
+        computer->seconds[i] = (double)(int64_t)us * 1e-6;
+    }
+    computer->seconds_of = column->time_us;
+    computer->seconds_count = column->count;
+    return computer->seconds;
 }
 
-static struct dense dense_range(struct computer *computer, const struct trace_column *column,
+/* The samples of one range. */
+static struct dense dense_range(struct computer *computer, const struct selection *selection,
                                 struct window_range range)
 {
-    const int64_t *time_us = column->time_us + range.begin;
-    const double *value = column->value + range.begin;
+    const double *seconds = seconds_of(computer, selection->column) + range.begin;
+    const double *value = selection->column->value + range.begin;
     size_t count = range.end - range.begin, kept = 0;
-    if (all_finite(value, count))
-        return (struct dense){time_us, value, count};
+    if (selection->complete)
+        return (struct dense){seconds, value, count};
     for (size_t i = 0; i < count; i++) {
-        computer->times[kept] = time_us[i];
-        computer->x[kept] = value[i];
+        computer->x[kept] = seconds[i];
+        computer->y[kept] = value[i];
         kept += isfinite(value[i]) ? 1 : 0;
     }
-    return (struct dense){computer->times, computer->x, kept};
+    return (struct dense){computer->x, computer->y, kept};
 }
 
-/* Twice the area in value x microseconds, in four lanes that are combined in a fixed order. */
-static double trapezoids(const struct dense *dense)
+/* The samples of all ranges. */
+static struct dense dense_all(struct computer *computer, const struct selection *selection)
 {
-    double lanes[4] = {0};
-    size_t pairs = dense->count > 0 ? dense->count - 1 : 0, i = 0;
-    for (; i + 4 <= pairs; i += 4) {
-        for (size_t j = 0; j < 4; j++) {
-            double width = (double)(dense->time_us[i + j + 1] - dense->time_us[i + j]);
-            lanes[j] += width * (dense->value[i + j] + dense->value[i + j + 1]);
+    const double *seconds = seconds_of(computer, selection->column), *value = selection->column->value;
+    size_t kept = 0;
+    if (selection->complete && selection->ranges.count == 1)
+        return dense_range(computer, selection, selection->ranges.ranges[0]);
+    for (size_t r = 0; r < selection->ranges.count; r++) {
+        for (size_t i = selection->ranges.ranges[r].begin; i < selection->ranges.ranges[r].end; i++) {
+            computer->x[kept] = seconds[i];
+            computer->y[kept] = value[i];
+            kept += isfinite(value[i]) ? 1 : 0;
         }
     }
-    for (size_t j = 0; i < pairs; i++, j++)
-        lanes[j] +=
-            (double)(dense->time_us[i + 1] - dense->time_us[i]) * (dense->value[i] + dense->value[i + 1]);
-    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+    return (struct dense){computer->x, computer->y, kept};
 }
 
-/* Seconds during which the line through the samples lies above the level. */
-static double time_above(const struct dense *dense, double level)
+/* Seconds during which sign * (the line through the samples - level) is positive. */
+static double time_beyond(const struct dense *dense, double level, double sign)
 {
     double total = 0;
     for (size_t i = 1; i < dense->count; i++) {
-        double a = dense->value[i - 1] - level, b = dense->value[i] - level;
-        double width = seconds_since(dense->time_us[i], dense->time_us[i - 1]);
-        if (a > 0 && b > 0)
-            total += width;
-        else if (a > 0 || b > 0)
-            total += width * ((a > 0 ? a : b) / (fabs(a) + fabs(b)));
-    }
-    return total;
-}
-
-static double time_below(const struct dense *dense, double level)
-{
-    double total = 0;
-    for (size_t i = 1; i < dense->count; i++) {
-        double a = level - dense->value[i - 1], b = level - dense->value[i];
-        double width = seconds_since(dense->time_us[i], dense->time_us[i - 1]);
+        double a = sign * (dense->value[i - 1] - level), b = sign * (dense->value[i] - level);
+        double width = dense->seconds[i] - dense->seconds[i - 1];
         if (a > 0 && b > 0)
             total += width;
         else if (a > 0 || b > 0)
@@ -206,53 +203,48 @@ static double time_below(const struct dense *dense, double level)
 }
 
 /* The statistics that go by time, summed over the visits: what lies between two visits belongs to none. */
-static double by_time(struct computer *computer, const struct trace_column *column,
-                      const struct window_ranges *ranges, const struct equation_term *term)
+static double by_time(struct computer *computer, const struct selection *selection,
+                      const struct equation_term *term)
 {
     double total = 0;
-    for (size_t i = 0; i < ranges->count; i++) {
-        struct dense dense = dense_range(computer, column, ranges->ranges[i]);
+    for (size_t i = 0; i < selection->ranges.count; i++) {
+        struct dense dense = dense_range(computer, selection, selection->ranges.ranges[i]);
         if (dense.count == 0)
             continue;
         if (term->statistic == STATISTIC_INTEGRAL)
-            total += trapezoids(&dense) * 0.5e-6;
+            total += statistics_area(dense.seconds, dense.value, dense.count);
         else if (term->statistic == STATISTIC_DURATION)
-            total += seconds_since(dense.time_us[dense.count - 1], dense.time_us[0]);
-        else if (term->statistic == STATISTIC_DURATION_ABOVE)
-            total += time_above(&dense, term->parameter);
+            total += dense.seconds[dense.count - 1] - dense.seconds[0];
         else
-            total += time_below(&dense, term->parameter);
+            total +=
+                time_beyond(&dense, term->parameter, term->statistic == STATISTIC_DURATION_ABOVE ? 1 : -1);
     }
     return total;
 }
 
 /* The slope of the least-squares line; NaN when the samples lie at one time. */
-static double slope(struct computer *computer, const struct trace_column *column,
-                    const struct window_ranges *ranges)
+static double slope(struct computer *computer, const struct selection *selection)
 {
-    size_t kept = 0;
-    int64_t origin = column->time_us[ranges->ranges[0].begin];
-    for (size_t i = 0; i < ranges->count; i++) {
-        for (size_t j = ranges->ranges[i].begin; j < ranges->ranges[i].end; j++) {
-            computer->x[kept] = seconds_since(column->time_us[j], origin);
-            computer->y[kept] = column->value[j];
-            kept += isfinite(column->value[j]) ? 1 : 0;
-        }
-    }
+    struct dense dense = dense_all(computer, selection);
     struct statistics_pair pair;
-    if (kept < 2)
+    if (dense.count < 2)
         return (double)NAN;
-    statistics_pairs(computer->x, computer->y, kept, &pair);
+    statistics_pairs(dense.seconds, dense.value, dense.count, &pair);
     return pair.sxx > 0 ? pair.sxy / pair.sxx : (double)NAN;
 }
 
-static size_t copy_finite(const struct trace_column *column, const struct window_ranges *ranges, double *out)
+/* A copy of the samples that are there, to be reordered. */
+static void copy_samples(struct computer *computer, const struct selection *selection)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < ranges->count; i++)
-        kept += statistics_compact(column->value + ranges->ranges[i].begin,
-                                   ranges->ranges[i].end - ranges->ranges[i].begin, out + kept);
-    return kept;
+    for (size_t i = 0; i < selection->ranges.count; i++) {
+        struct window_range range = selection->ranges.ranges[i];
+        const double *value = selection->column->value + range.begin;
+        size_t count = range.end - range.begin;
+        if (selection->complete)
+            memcpy(computer->x + kept, value, count * sizeof *value);
+        kept += selection->complete ? count : statistics_compact(value, count, computer->x + kept);
+    }
 }
 
 /* Pairs of samples of two sensors with equal times, both there. */
@@ -278,16 +270,6 @@ static size_t pair_up(struct computer *computer, const struct trace_column *a, c
         }
     }
     return kept;
-}
-
-static size_t count_finite(const struct trace_column *column, const struct window_ranges *ranges)
-{
-    size_t count = 0;
-    for (size_t r = 0; r < ranges->count; r++) {
-        for (size_t i = ranges->ranges[r].begin; i < ranges->ranges[r].end; i++)
-            count += isfinite(column->value[i]) ? 1 : 0;
-    }
-    return count;
 }
 
 static double largest_difference(const double *x, const double *y, size_t count)
@@ -400,24 +382,23 @@ static double from_summary(const struct statistics *statistics, enum statistic s
     }
 }
 
-static double term_value(struct computer *computer, const struct trace_column *column,
-                         const struct window_ranges *ranges, const struct statistics *statistics,
-                         size_t ordered, const struct equation_term *term)
+static double term_value(struct computer *computer, const struct selection *selection,
+                         const struct equation_term *term)
 {
     switch (term->statistic) {
     case STATISTIC_MEDIAN:
-        return statistics_median(computer->x, ordered);
+        return statistics_median(computer->x, selection->statistics.count);
     case STATISTIC_PERCENTILE:
-        return statistics_percentile(computer->x, ordered, term->parameter);
+        return statistics_percentile(computer->x, selection->statistics.count, term->parameter);
     case STATISTIC_SLOPE:
-        return slope(computer, column, ranges);
+        return slope(computer, selection);
     case STATISTIC_INTEGRAL:
     case STATISTIC_DURATION:
     case STATISTIC_DURATION_ABOVE:
     case STATISTIC_DURATION_BELOW:
-        return by_time(computer, column, ranges, term);
+        return by_time(computer, selection, term);
     default:
-        return from_summary(statistics, term->statistic);
+        return from_summary(&selection->statistics, term->statistic);
     }
 }
 
@@ -426,22 +407,31 @@ static bool needs_copy(enum statistic statistic)
     return statistic == STATISTIC_MEDIAN || statistic == STATISTIC_PERCENTILE;
 }
 
+/* Reads the samples of one sensor in one window, once for all its terms. */
+static void select_samples(const struct plan_group *group, const struct trace_column *column,
+                           const struct window_ranges *ranges, struct selection *selection)
+{
+    *selection = (struct selection){.column = column, .ranges = *ranges};
+    statistics_begin(&selection->statistics);
+    for (size_t i = 0; i < ranges->count; i++) {
+        size_t begin = ranges->ranges[i].begin, count = ranges->ranges[i].end - begin;
+        selection->count += count;
+        if (group->needs & PLAN_SUMMARY)
+            statistics_add(&selection->statistics, column->value + begin, count,
+                           (group->needs & PLAN_SQUARES) != 0);
+    }
+    selection->complete = selection->statistics.count == selection->count;
+}
+
 /* Every term of one sensor in one window that has samples. */
 static void compute_terms(struct computer *computer, const struct plan_group *group,
                           const struct trace_column *column, const struct window_ranges *ranges)
 {
     const struct judge_plan *plan = computer->plan;
-    struct statistics statistics;
-    size_t ordered = 0, there = 0;
+    struct selection selection;
     bool has_copy = false;
-    statistics_begin(&statistics);
-    for (size_t i = 0; (group->needs & PLAN_SUMMARY) && i < ranges->count; i++)
-        statistics_add(&statistics, column->value + ranges->ranges[i].begin,
-                       ranges->ranges[i].end - ranges->ranges[i].begin, (group->needs & PLAN_SQUARES) != 0);
-    there = statistics.count;
-    size_t samples = !(group->needs & PLAN_SAMPLES) ? 0
-                     : group->needs & PLAN_SUMMARY  ? statistics.count
-                                                    : count_finite(column, ranges);
+    select_samples(group, column, ranges, &selection);
+    size_t there = selection.statistics.count;
     for (size_t i = group->first_term; i < group->first_term + group->term_count; i++) {
         const struct equation_term *term = plan->terms[i].term;
         if (statistic_reads_two(term->statistic)) {
@@ -449,16 +439,14 @@ static void compute_terms(struct computer *computer, const struct plan_group *gr
             has_copy = false;
             continue;
         }
-        computer->samples[i] = samples;
+        computer->samples[i] = there;
         /* The other statistics use the scratch too: the copy is made again after them. */
         if (needs_copy(term->statistic) && !has_copy)
-            there = ordered = copy_finite(column, ranges, computer->x);
-        else if (!(group->needs & (PLAN_SUMMARY | PLAN_ORDER)))
-            there = 1;
+            copy_samples(computer, &selection);
         has_copy = needs_copy(term->statistic);
         double value = (double)NAN;
         if (there > 0 || term->statistic == STATISTIC_COUNT)
-            value = term_value(computer, column, ranges, &statistics, ordered, term);
+            value = term_value(computer, &selection, term);
         computer->values[i] = value;
         if (!isfinite(value) && there == 0)
             computer->reasons[i] = say(arena_printf(computer->arena, "every sample of %s in %s is missing",

@@ -66,7 +66,6 @@ void plan_cache_free(struct plan_cache *cache)
 struct wanted {
     const struct equation_term *term;
     size_t *index; /* where the chart keeps the plan's index of it */
-    bool counted;  /* the chart asks for a number of samples at least */
 };
 
 struct compiler {
@@ -232,28 +231,10 @@ static size_t window_index(const struct judge_plan *plan, const struct window *w
 
 static uint32_t needs_of(enum statistic statistic)
 {
-    switch (statistic) {
-    case STATISTIC_STD:
-    case STATISTIC_RMS:
-        return PLAN_SUMMARY | PLAN_SQUARES;
-    case STATISTIC_MEDIAN:
-    case STATISTIC_PERCENTILE:
-        return PLAN_ORDER;
-    case STATISTIC_SLOPE:
-        return PLAN_SLOPE;
-    case STATISTIC_INTEGRAL:
-        return PLAN_SUMMARY | PLAN_INTEGRAL;
-    case STATISTIC_DURATION:
-    case STATISTIC_DURATION_ABOVE:
-    case STATISTIC_DURATION_BELOW:
-        return PLAN_SUMMARY;
-    case STATISTIC_CORR:
-    case STATISTIC_MAX_ABS_DIFF:
-    case STATISTIC_MEAN_DIFF:
+    if (statistic_reads_two(statistic))
         return 0;
-    default:
-        return PLAN_SUMMARY;
-    }
+    bool squares = statistic == STATISTIC_STD || statistic == STATISTIC_RMS;
+    return squares ? PLAN_SUMMARY | PLAN_SQUARES : PLAN_SUMMARY;
 }
 
 /* Terms and groups from the wanted terms in their order. */
@@ -284,8 +265,6 @@ static void compile_groups(struct compiler *compiler)
                                    .other = term->other.name ? sensor_index(plan, term->other.id) : 0,
                                    .window = group->window};
         }
-        if (compiler->wanted[i].counted)
-            plan->groups[plan->group_count - 1].needs |= PLAN_SAMPLES;
         *compiler->wanted[i].index = plan->term_count - 1;
     }
 }
@@ -370,8 +349,8 @@ static void compile_charts(struct compiler *compiler, const struct chart_set *se
                                 .baseline = compile_baseline(compiler, chart),
                                 .lookback = chart_lookback(set, chart)};
         for (size_t j = 0; j < chart->equation.term_count; j++, compiler->wanted_count++)
-            compiler->wanted[compiler->wanted_count] = (struct wanted){
-                &chart->equation.terms[j], &indices[compiler->wanted_count], chart->min_samples > 0};
+            compiler->wanted[compiler->wanted_count] =
+                (struct wanted){&chart->equation.terms[j], &indices[compiler->wanted_count]};
         size_t lookback = plan->charts[i].lookback;
         plan->lookback = lookback > plan->lookback ? lookback : plan->lookback;
     }

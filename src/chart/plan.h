@@ -9,14 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a group must know of its samples beyond count, sum, minimum and maximum. */
+/* What a group must know of its samples. */
 enum plan_need {
-    PLAN_SQUARES = 1,   /* squared deviations */
-    PLAN_ORDER = 2,     /* a copy that can be reordered */
-    PLAN_SLOPE = 4,     /* a line through all samples */
-    PLAN_SUMMARY = 8,   /* count, sum, minimum, maximum, first, last */
-    PLAN_INTEGRAL = 16, /* area by trapezoids */
-    PLAN_SAMPLES = 32   /* how many there are: some chart asks for a number at least */
+    PLAN_SUMMARY = 1, /* how many are there, sum, minimum, maximum, first, last */
+    PLAN_SQUARES = 2  /* squared deviations */
 };
 
 /* One statistic that charts ask for; charts that ask for the same share it. */

@@ -69,18 +69,19 @@ struct kernel {
     void (*deviations)(const double *values, size_t whole, double mean, double *square, double *rest);
     void (*products)(const double *x, const double *y, size_t whole, double mean_x, double mean_y,
                      struct products *products);
+    void (*trapezoids)(const double *x, const double *y, size_t whole, double *area);
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
-static const struct kernel PORTABLE = {sse2_sweep, sse2_deviations, sse2_products};
-static const struct kernel AVX2 = {avx2_sweep, avx2_deviations, avx2_products};
+static const struct kernel PORTABLE = {sse2_sweep, sse2_deviations, sse2_products, sse2_trapezoids};
+static const struct kernel AVX2 = {avx2_sweep, avx2_deviations, avx2_products, avx2_trapezoids};
 
 static const struct kernel *wide_kernel(void)
 {
     return __builtin_cpu_supports("avx2") ? &AVX2 : NULL;
 }
 #else
-static const struct kernel PORTABLE = {scalar_sweep, scalar_deviations, scalar_products};
+static const struct kernel PORTABLE = {scalar_sweep, scalar_deviations, scalar_products, scalar_trapezoids};
 
 static const struct kernel *wide_kernel(void)
 {
@@ -414,4 +415,14 @@ void statistics_pairs(const double *x, const double *y, size_t count, struct sta
     }
     *pair = (struct statistics_pair){mean_x, mean_y, fold_sum(products.xx), fold_sum(products.yy),
                                      fold_sum(products.xy)};
+}
+
+double statistics_area(const double *x, const double *y, size_t count)
+{
+    double area[LANES];
+    size_t pairs = count > 0 ? count - 1 : 0, whole = pairs - pairs % LANES;
+    best_kernel()->trapezoids(x, y, whole, area);
+    for (size_t i = whole; i < pairs; i++)
+        area[i - whole] += (x[i + 1] - x[i]) * (y[i] + y[i + 1]);
+    return fold_sum(area) / 2;
 }

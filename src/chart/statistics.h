@@ -74,4 +74,8 @@ struct statistics_pair {
 
 void statistics_pairs(const double *x, const double *y, size_t count, struct statistics_pair *pair);
 
+/* The area under the straight lines between the points (x ascending), by trapezoids; 0 for fewer than two
+ * points. Fixed lanes, as above. */
+double statistics_area(const double *x, const double *y, size_t count);
+
 #endif

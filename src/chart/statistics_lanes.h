@@ -76,6 +76,22 @@ LANES_TARGET static void LANES_NAME(products)(const double *x, const double *y, 
     }
 }
 
+LANES_TARGET static void LANES_NAME(trapezoids)(const double *x, const double *y, size_t whole, double *area)
+{
+    VECTOR sum[LANES_NAME(REGISTERS)];
+    for (size_t r = 0; r < LANES_NAME(REGISTERS); r++)
+        sum[r] = V_SET(0);
+    for (size_t i = 0; i < whole; i += LANES) {
+        for (size_t r = 0; r < LANES_NAME(REGISTERS); r++) {
+            const double *p = x + i + r * WIDTH, *q = y + i + r * WIDTH;
+            VECTOR width = V_SUB(V_LOAD(p + 1), V_LOAD(p));
+            sum[r] = V_ADD(sum[r], V_MUL(width, V_ADD(V_LOAD(q), V_LOAD(q + 1))));
+        }
+    }
+    for (size_t r = 0; r < LANES_NAME(REGISTERS); r++)
+        V_STORE(area + r * WIDTH, sum[r]);
+}
+
 #undef LANES_NAME
 #undef LANES_TARGET
 #undef VECTOR

@@ -200,6 +200,50 @@ static void both_forms_of_a_block_have_equal_bits(void **state)
     }
 }
 
+/* Eight lanes, folded in halves: what the sums are, whatever registers compute them. */
+static double lanes_of(const double *terms, size_t count)
+{
+    double lanes[8] = {0};
+    for (size_t i = 0; i < count; i++)
+        lanes[i % 8] += terms[i];
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+static void sums_are_defined_by_their_lanes(void **state)
+{
+    (void)state;
+    uint64_t seed = 16;
+    double x[STATISTICS_BLOCK], y[STATISTICS_BLOCK], terms[STATISTICS_BLOCK];
+    for (size_t round = 0; round < 500; round++) {
+        size_t count = (size_t)(random_bits(&seed) % STATISTICS_BLOCK) + 1;
+        for (size_t i = 0; i < count; i++) {
+            x[i] = (double)i + random_unit(&seed);
+            y[i] = 1e4 + random_normal(&seed) * exp(random_normal(&seed) * 3);
+        }
+        struct statistics_block block;
+        struct statistics_pair pair;
+        statistics_block_portable(y, count, true, &block);
+        double sum = lanes_of(y, count), mean = sum / (double)count;
+        assert_memory_equal(&block.sum, &sum, sizeof sum);
+        for (size_t i = 0; i < count; i++)
+            terms[i] = y[i] - mean;
+        double rest = lanes_of(terms, count);
+        assert_memory_equal(&block.rest, &rest, sizeof rest);
+
+        statistics_pairs(x, y, count, &pair);
+        for (size_t i = 0; i < count; i++)
+            terms[i] = (x[i] - pair.mean_x) * (y[i] - pair.mean_y);
+        double products = lanes_of(terms, count);
+        assert_memory_equal(&pair.sxy, &products, sizeof products);
+
+        for (size_t i = 0; i + 1 < count; i++)
+            terms[i] = (x[i + 1] - x[i]) * (y[i] + y[i + 1]);
+        double area = lanes_of(terms, count - 1) / 2, found = statistics_area(x, y, count);
+        assert_memory_equal(&found, &area, sizeof area);
+    }
+    assert_true(statistics_area(x, y, 0) == 0 && statistics_area(x, y, 1) == 0);
+}
+
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -360,6 +404,7 @@ int main(void)
         cmocka_unit_test(nothing_gives_nan),
         cmocka_unit_test(a_summary_may_be_built_range_by_range),
         cmocka_unit_test(both_forms_of_a_block_have_equal_bits),
+        cmocka_unit_test(sums_are_defined_by_their_lanes),
         cmocka_unit_test(percentiles_interpolate_between_ranks),
         cmocka_unit_test(sums_over_pairs_find_a_line),
         cmocka_unit_test(constants_match_the_published_tables),
