@@ -131,8 +131,9 @@ static void format_head(const struct judged_context *judged, struct strbuf *out)
     if (*context->lot || *context->wafer)
         strbuf_printf(out, "  lot        %s%s%s\n", context->lot, *context->wafer ? "  wafer " : "",
                       context->wafer);
-    strbuf_printf(out, "  run        %s to %s\n", clock_format_rfc3339(context->start_us, from),
-                  clock_format_rfc3339(context->end_us, to));
+    if (context->end_us != 0) /* 0: announced only, never stored */
+        strbuf_printf(out, "  run        %s to %s\n", clock_format_rfc3339(context->start_us, from),
+                      clock_format_rfc3339(context->end_us, to));
     if (context->svid_count > 0)
         strbuf_printf(out, "  trace      %" PRId64 " sensors, %" PRId64 " points\n", context->svid_count,
                       context->point_count);

@@ -45,6 +45,10 @@ static int look_up_context(struct replay *replay)
         return replay->err.code;
     }
     const struct store_completion *completion = &replay->found->completions[0];
+    if (completion->announcement == NULL || *completion->announcement == '\0')
+        return error_set(&replay->err, ERR_NOT_FOUND,
+                         "context '%s' was announced, but never stored: there is nothing to judge",
+                         replay->context_id);
     replay->query.tool = completion->key.tool;
     replay->query.chamber = completion->key.chamber;
     replay->query.recipe = completion->recipe && *completion->recipe ? completion->recipe : NULL;
