@@ -361,15 +361,13 @@ static int add_token(char *filter, const char *name, struct error *err)
     return code;
 }
 
+static bool is_severity(const char *text)
+{
+    return strcmp(text, "info") == 0 || strcmp(text, "warning") == 0 || strcmp(text, "critical") == 0;
+}
+
 static int make_filter(struct alarms *alarms)
 {
-    static const char *const severities[] = {"info", "warning", "critical"};
-    bool known = alarms->severity == NULL;
-    for (size_t i = 0; i < 3 && !known; i++)
-        known = strcmp(alarms->severity, severities[i]) == 0;
-    if (!known)
-        return error_set(&alarms->err, ERR_INVALID, "--severity '%s': write info, warning or critical",
-                         alarms->severity);
     char filter[NAMES_BYTES] = "alarms";
     int code = add_token(filter, alarms->severity, &alarms->err);
     if (code == 0)
@@ -416,6 +414,11 @@ int cli_alarms(int argc, char **argv)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     if (alarms.limit < 1 || alarms.limit > LIMIT_MAX) {
         fprintf(stderr, "chamberlain alarms: --limit takes 1 to %d\n", LIMIT_MAX);
+        return EXIT_USAGE;
+    }
+    if (alarms.severity && !is_severity(alarms.severity)) {
+        fprintf(stderr, "chamberlain alarms: --severity '%s': write info, warning or critical\n",
+                alarms.severity);
         return EXIT_USAGE;
     }
     if (session_open(&alarms.session, dir, SESSION_NATS, &alarms.err))

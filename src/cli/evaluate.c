@@ -47,6 +47,8 @@ struct evaluation {
     struct chart_set *set; /* in force; NULL when none is */
     const char *labels_path;
     bool json;
+    const char **learned_ids; /* that the set was learned from, sorted */
+    size_t learned_id_count;
     struct outcome *outcomes; /* one for each row of the labels */
     size_t faults, found, normal, false_alarms, learned, learned_alarmed, later, later_alarmed, missing,
         others;
@@ -123,14 +125,29 @@ static int look_up(struct evaluation *evaluation, struct outcome *outcome)
     return code;
 }
 
-static bool is_learned(const struct evaluation *evaluation, const char *id)
+static int id_order(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int sort_learned(struct evaluation *evaluation)
 {
     size_t count = 0;
-    const char *const *learned = evaluation->set ? chart_set_learned(evaluation->set, &count) : NULL;
+    const char *const *ids = evaluation->set ? chart_set_learned(evaluation->set, &count) : NULL;
+    evaluation->learned_ids = arena_calloc(&evaluation->arena, count, sizeof *evaluation->learned_ids);
+    if (evaluation->learned_ids == NULL)
+        return error_set(&evaluation->err, ERR_NO_MEMORY, "no memory for %zu learned contexts", count);
     for (size_t i = 0; i < count; i++)
-        if (strcmp(learned[i], id) == 0)
-            return true;
-    return false;
+        evaluation->learned_ids[i] = ids[i];
+    evaluation->learned_id_count = count;
+    qsort(evaluation->learned_ids, count, sizeof *evaluation->learned_ids, id_order);
+    return 0;
+}
+
+static bool is_learned(const struct evaluation *evaluation, const char *id)
+{
+    return bsearch(&id, evaluation->learned_ids, evaluation->learned_id_count,
+                   sizeof *evaluation->learned_ids, id_order) != NULL;
 }
 
 static void count_outcome(struct evaluation *evaluation, const struct outcome *outcome)
@@ -169,7 +186,7 @@ static int gather(struct evaluation *evaluation)
     evaluation->outcomes = arena_calloc(&evaluation->arena, count, sizeof *evaluation->outcomes);
     if (evaluation->outcomes == NULL)
         return error_set(&evaluation->err, ERR_NO_MEMORY, "no memory for %zu runs", count);
-    int code = 0;
+    int code = sort_learned(evaluation);
     bool any = false;
     progress_begin(&progress, "contexts looked up", (int64_t)count);
     for (size_t i = 0; i < count && code == 0; i++) {

@@ -376,6 +376,10 @@ static void format_text(const struct verify *verify, double seconds, struct strb
     strbuf_printf(out, "%zu U-charts are what their T-charts give, %zu differ (%.0f/s, %.1f s)\n", equal,
                   verify->counts[VERIFY_DIFFERENT], seconds > 0 ? (double)verify->compared / seconds : 0.0,
                   seconds);
+    if (verify->counts[VERIFY_DIFFERENT] > 0)
+        strbuf_add(out, "`chamberlain replay` judges contexts again: right after an upgrade that computes "
+                        "otherwise; look "
+                        "for the cause first after anything else\n");
     if (verify->counts[VERIFY_DEGRADED] > 0)
         strbuf_printf(out, "%zu of them are marked as judged while a standby store answered\n",
                       verify->counts[VERIFY_DEGRADED]);
