@@ -17,7 +17,12 @@ static void run_page(void *target, void *argument)
     if (reply->code) {
         struct error err = reply->error;
         store_reply_free(reply);
-        job_retry_transient(job, &err);
+        if (err.code == ERR_CORRUPT) { /* waiting does not mend a row */
+            error_prefix(&err, err.code, "judged, but the later contexts could not be judged again");
+            job_bury(job, "poison", err.code, &err);
+        } else {
+            job_retry_transient(job, &err);
+        }
         return;
     }
     store_reply_free(job->ripple.page);

@@ -41,12 +41,29 @@ bool store_is_away(int code)
     return error_is_transient(code) || code == ERR_CLOSED || code == ERR_CORRUPT || code == ERR_UNSUPPORTED;
 }
 
+/* One row that is damaged, in a store that otherwise answers: nothing will come of waiting, and the chambers
+ * whose rows are sound must go on. Whether it answers is seen by asking it for the context's record. */
+static bool is_damage(const struct task *task, const struct store_reply *reply)
+{
+    return reply && reply->code == ERR_CORRUPT && reply != task->found && task->found &&
+           task->found->code == 0;
+}
+
+static bool must_look_for_damage(const struct task *task)
+{
+    const struct store_reply *replies[] = {task->tchart, task->prior_reply, task->history_reply};
+    for (size_t i = 0; i < sizeof replies / sizeof *replies; i++)
+        if (replies[i] && replies[i]->code == ERR_CORRUPT)
+            return task->found == NULL;
+    return false;
+}
+
 /* The first answer that means "away"; NULL when there is none. */
 static const struct error *transient_answer(const struct task *task)
 {
     const struct store_reply *replies[] = {task->tchart, task->prior_reply, task->history_reply, task->found};
     for (size_t i = 0; i < sizeof replies / sizeof *replies; i++)
-        if (replies[i] && store_is_away(replies[i]->code))
+        if (replies[i] && store_is_away(replies[i]->code) && !is_damage(task, replies[i]))
             return &replies[i]->error;
     return NULL;
 }
@@ -256,12 +273,39 @@ static bool already_judged(const struct job *job)
     return task->own && !job->replay && task->prior && task->prior->chart_set == task->set_id;
 }
 
+static void keep_row(struct job *job, const struct store_uchart *row)
+{
+    struct cache *cache = job->pipeline->ports.cache;
+    if (cache_put(cache, row, NULL))
+        cache_forget(cache, row->key.tool, row->key.chamber, row->recipe);
+}
+
+/* The store's history into the cache. The context itself is no part of its own history, but when it has been
+ * judged before it is one of all that follow: without it the cache would vouch for a history with a hole. */
+static void keep_history(struct job *job)
+{
+    struct task *task = &job->task;
+    size_t lookback;
+    if (task->history_reply == NULL || judgement_lookback(task->set, task->recipe, &lookback, NULL))
+        return;
+    struct store_history_query query = history_query(job, lookback);
+    bool newest = task->history_reply->newest && !is_damage(task, task->prior_reply);
+    cache_fill(job->pipeline->ports.cache, &query, task->history, task->history_count, newest, NULL);
+    if (task->prior)
+        keep_row(job, task->prior);
+}
+
 /* Called after every answer; goes on when all are in. */
 static void task_gather(struct job *job)
 {
     struct task *task = &job->task;
     if (task->waiting > 0)
         return;
+    if (must_look_for_damage(task)) {
+        task->waiting++;
+        store_find_context(job->pipeline->ports.store, task->context_id, on_found, job);
+        return;
+    }
     const struct error *away = transient_answer(task);
     if (away) {
         struct error copy = *away;
@@ -270,7 +314,9 @@ static void task_gather(struct job *job)
     }
     if (task->prior_reply->code == 0)
         task->prior = &task->prior_reply->ucharts[0];
-    const struct store_reply *replies[] = {task->tchart, task->prior_reply, task->history_reply};
+    /* A U-chart from before that is damaged counts as none: this judgement replaces it. */
+    const struct store_reply *replies[] = {task->tchart, task->history_reply,
+                                           is_damage(task, task->prior_reply) ? NULL : task->prior_reply};
     for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
         if (replies[i] && replies[i]->code && replies[i]->code != ERR_NOT_FOUND) {
             struct error copy = replies[i]->error;
@@ -284,14 +330,7 @@ static void task_gather(struct job *job)
     } else if (!task->truth_known && !adopt_truth(job, &task->tchart->completions[0])) {
         return;
     }
-    struct cache *cache = job->pipeline->ports.cache;
-    if (task->history_reply) {
-        size_t lookback;
-        if (judgement_lookback(task->set, task->recipe, &lookback, NULL) == 0) {
-            struct store_history_query query = history_query(job, lookback);
-            cache_fill(cache, &query, task->history, task->history_count, task->history_reply->newest, NULL);
-        }
-    }
+    keep_history(job);
     if (already_judged(job)) {
         job->pipeline->ports.metrics->repeated++;
         job_task_done(job);
@@ -455,8 +494,7 @@ static void run_written(void *target, void *argument)
     }
     record(job, STEP_STORE, clock_mono_ns() - task->store_start_ns);
     int64_t start_ns = clock_mono_ns();
-    if (cache_put(job->pipeline->ports.cache, &task->row, NULL))
-        cache_forget(job->pipeline->ports.cache, job->announced.tool, job->announced.chamber, task->recipe);
+    keep_row(job, &task->row);
     record(job, STEP_CACHE, clock_mono_ns() - start_ns);
     if (task->own)
         job->pipeline->ports.metrics->judged++;
