@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #define DEFAULT_DIR "chamberlain-data"
 
@@ -63,6 +63,18 @@ static int locate(struct session *session, const char *dir, struct error *err)
     return 0;
 }
 
+/* Opening a SQLite store makes the file where there is none: right for `up`, and a trap for a mistyped path.
+ */
+static int check_store_exists(const struct session *session, struct error *err)
+{
+    static const char scheme[] = "sqlite:";
+    const char *path = session->store_url + strlen(scheme);
+    if (strncmp(session->store_url, scheme, strlen(scheme)) == 0 && access(path, F_OK) != 0)
+        return error_set(err, ERR_NOT_FOUND, "no store at %s; is the path right? `chamberlain up` makes one",
+                         path);
+    return 0;
+}
+
 int session_open(struct session *session, const char *dir, int needs, struct error *err)
 {
     *session = (struct session){0};
@@ -74,6 +86,8 @@ int session_open(struct session *session, const char *dir, int needs, struct err
     session->wait = store_wait_new();
     if (code == 0 && session->wait == NULL)
         code = error_set(err, ERR_NO_MEMORY, "no memory");
+    if (code == 0 && (needs & SESSION_STORE))
+        code = check_store_exists(session, err);
     if (code == 0 && (needs & SESSION_STORE))
         code = store_open(session->store_url, NULL, &session->store, err);
     struct bus_options options = {.url = session->nats_url,

@@ -417,7 +417,8 @@ static void on_alarm_answer(void *arg, int code, int api_error, const struct err
     task_write(job);
 }
 
-/* The U-chart from before says which alarms were raised then. */
+/* The U-chart from before says which alarms were raised then. (Not so when a replay asks for alarms: the
+ * judgement before it may have been a quiet one; their message IDs keep the stream from taking one twice.) */
 static int decode_prior(struct job *job, struct uchart *before, bool *known, struct error *err)
 {
     struct task *task = &job->task;
@@ -444,9 +445,9 @@ static void task_alarm(struct job *job)
     }
     int code = decode_prior(job, &before, &known, &err);
     if (code == 0)
-        code =
-            alarm_list(job->pipeline->cell, &task->context, &task->judgement.uchart, known ? &before : NULL,
-                       clock_wall_us(), &task->arena, &task->alarms, &task->alarm_count, &err);
+        code = alarm_list(job->pipeline->cell, &task->context, &task->judgement.uchart,
+                          known && !job->replay_alarms ? &before : NULL, clock_wall_us(), &task->arena,
+                          &task->alarms, &task->alarm_count, &err);
     if (code) {
         job_retry_transient(job, &err);
         return;
