@@ -288,10 +288,15 @@ static void print_summary(const struct importer *importer)
     if (importer->conflicts)
         printf("%zu refused: another trace is stored under their names\n", importer->conflicts);
     if (sum->contexts_low)
-        printf("%zu of low quality\n", sum->contexts_low);
+        printf("%zu kept with quality low\n", sum->contexts_low);
+    const char *before = "found: ";
     for (int event = 0; event < IMPORT_EVENTS; event++)
-        if (sum->events[event] && import_event_level((enum import_event)event) >= LOG_LEVEL_WARN)
-            printf("%zu %s\n", sum->events[event], import_event_name((enum import_event)event));
+        if (sum->events[event] && import_event_level((enum import_event)event) >= LOG_LEVEL_WARN) {
+            printf("%s%zu %s", before, sum->events[event], import_event_name((enum import_event)event));
+            before = ", ";
+        }
+    if (*before == ',')
+        printf(" (docs/import.md says what becomes of each)\n");
 }
 
 /* --- watching a folder --- */
