@@ -31,7 +31,7 @@ def until(condition, what, patience_s=PATIENCE_S):
         if found:
             return found
         assert time.monotonic() < end, f"waited {patience_s} s for {what}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def process_is_there(pid):
@@ -87,7 +87,10 @@ class Fab:
         """Until every child of `up` runs again under another process id, and the defender is ready."""
         def renewed():
             now = self.children()
-            members = self.status()["members"] if all(now[name] not in (0, before[name]) for name in before) else []
+            status = self.run("status", "--json", ok=False)
+            if status.returncode or any(now[name] in (0, before[name]) for name in before):
+                return False
+            members = json.loads(status.stdout)["members"]
             return members and members[0]["pid"] == now["defender-0"] and members[0]["state"] == "STABLE"
         until(renewed, "the children to be started again")
 
@@ -126,11 +129,12 @@ class Fab:
         self.defender = self._start([self.binary, "defend", "--id", "defender-0", "--nats", self.url, "--store",
                                      f"sqlite:{self.store}", *self.defender_options], "defender-0.log")
         if ready:
-            until(self.is_stable, "the defender to be STABLE")
+            client = self.nats()
+            until(lambda: self._is_stable(client), "the defender to be STABLE")
 
-    def is_stable(self):
-        members = self.status()["members"]
-        return bool(members) and members[0]["state"] == "STABLE" and members[0]["pid"] == self.defender.pid
+    def _is_stable(self, client):
+        member = client.ask("cluster.ask.defender-0") or {}
+        return member.get("pid") == self.defender.pid and member["state"] == "STABLE"
 
     def start(self, *options):
         """nats-server and a defender."""
@@ -190,6 +194,10 @@ class Fab:
         taken = {json.loads(m.data)["context_id"]: (m.subject, m.data) for m in client.messages("dc-notifications")}
         client.purge("dc-notifications")
         return taken
+
+    def wait_for_empty_stream(self):
+        """Until every message is acknowledged; `wait` would wait for contexts that were never announced too."""
+        until(lambda: self.status()["messages_waiting"] == 0, "the stream to be empty")
 
     def use_charts(self, text):
         file = self.dir / "charts-to-use.yaml"

@@ -5,6 +5,7 @@ import json
 import threading
 
 import nats
+from nats.errors import NoRespondersError, TimeoutError
 from nats.js.errors import NotFoundError
 
 
@@ -38,6 +39,22 @@ class NatsClient:
         if message_id:
             headers["Nats-Msg-Id"] = message_id
         return self._call(self._js.publish(subject, payload, headers=headers or None))
+
+    def ask(self, subject):
+        """One request with a JSON answer; None when nobody answers."""
+        try:
+            return json.loads(self._call(self._nc.request(subject, b"", timeout=2)).data)
+        except (NoRespondersError, TimeoutError):
+            return None
+
+    def publish_all(self, messages):
+        """Publishes (subject, payload, message id) one after the other, without waiting for each."""
+        async def publish():
+            answers = [await self._js.publish_async(subject, payload, wait_stall=30, headers={"Nats-Msg-Id": message_id})
+                       for subject, payload, message_id in messages]
+            await asyncio.gather(*answers)
+
+        self._call(publish())
 
     def stream(self, name):
         return self._call(self._js.stream_info(name))
