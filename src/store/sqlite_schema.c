@@ -34,7 +34,7 @@ static const char schema_sql[] =
     "  UNIQUE (context_id, tool, chamber));"
     "CREATE INDEX contexts_by_event ON contexts (end_us, context_id);"
     "CREATE INDEX contexts_by_chamber ON contexts (tool, chamber, end_us, context_id);"
-    "CREATE INDEX contexts_by_lot ON contexts (lot, end_us, context_id) WHERE lot <> '';"
+    "CREATE INDEX contexts_by_lot ON contexts (lot, end_us, context_id);"
     "CREATE INDEX contexts_by_ingest ON contexts (ingest_us);"
     "CREATE INDEX contexts_outbox ON contexts (ingest_us, context_no) WHERE state = 'pending';"
     "CREATE INDEX contexts_tchart_by_ingest ON contexts (ingest_us) WHERE has_tchart;"
@@ -198,7 +198,7 @@ const char *sqlite_statement_text(int which, char buffer[static SQL_MAX_BYTES])
              filters & FILTER_BY_TOOL ? " AND tool = ?5" : "",
              filters & FILTER_BY_CHAMBER ? " AND chamber = ?6" : "",
              filters & FILTER_BY_RECIPE ? " AND recipe = ?7" : "",
-             filters & FILTER_BY_LOT ? " AND lot = ?8 AND lot <> ''" : "");
+             filters & FILTER_BY_LOT ? " AND lot = ?8" : "");
     return buffer;
 }
 
@@ -283,8 +283,13 @@ static int create_tables(struct sqlite_connection *connection, struct error *err
 
 int sqlite_schema_ensure(struct sqlite_connection *connection, bool create, struct error *err)
 {
+    /* In one transaction: another process may be creating the tables between one look and the next. */
     bool empty = false;
-    int code = check_version(connection, &empty, err);
+    int code = sqlite_execute(connection, "BEGIN", "reading the schema", err);
+    if (code == 0)
+        code = check_version(connection, &empty, err);
+    if (!sqlite3_get_autocommit(connection->db))
+        sqlite3_exec(connection->db, "ROLLBACK", NULL, NULL, NULL);
     if (code == 0 && create && !empty) /* a restored copy may be in another mode */
         return switch_to_wal(connection, err);
     if (code || !empty)

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 400, KILL_ROUNDS = 8, PROCESSES = 8, WRITES_A_PROCESS = 25 };
+enum { PATH_BYTES = 400, KILL_ROUNDS = 8, PROCESSES = 30, WRITES_A_PROCESS = 8 };
 
 struct fixture {
     char folder[200];
@@ -586,6 +586,11 @@ static void no_statement_scans_or_sorts(void **state)
     assert_non_null(strstr(plan, "contexts_outbox"));
     explain(db, sqlite_statement_text(STATEMENT_LIST, buffer), plan, sizeof plan);
     assert_non_null(strstr(plan, "contexts_by_event"));
+    explain(db, sqlite_statement_text(STATEMENT_LIST + FILTER_BY_TOOL + FILTER_BY_CHAMBER, buffer), plan,
+            sizeof plan);
+    assert_non_null(strstr(plan, "contexts_by_chamber (tool=? AND chamber=? AND (end_us"));
+    explain(db, sqlite_statement_text(STATEMENT_LIST + FILTER_BY_LOT, buffer), plan, sizeof plan);
+    assert_non_null(strstr(plan, "contexts_by_lot (lot=? AND (end_us"));
     sqlite3_close(db);
 }
 
