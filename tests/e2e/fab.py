@@ -161,8 +161,8 @@ class Fab:
     # --- commands and what they tell ---
 
     def run(self, command, *arguments, ok=True, timeout=120, text_in=None):
-        """Runs a command on this fab. With `ok`, it must succeed."""
-        done = self.tool(command, "--dir", self.dir, *arguments, timeout=timeout, text_in=text_in)
+        """Runs a command ("wait", "charts use") on this fab. With `ok`, it must succeed."""
+        done = self.tool(*command.split(), "--dir", self.dir, *arguments, timeout=timeout, text_in=text_in)
         if ok:
             assert done.returncode == 0, f"{done.args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -198,11 +198,6 @@ class Fab:
     def wait_for_empty_stream(self):
         """Until every message is acknowledged; `wait` would wait for contexts that were never announced too."""
         until(lambda: self.status()["messages_waiting"] == 0, "the stream to be empty")
-
-    def use_charts(self, text):
-        file = self.dir / "charts-to-use.yaml"
-        file.write_text(text)
-        self.run("charts", "use", file)
 
     def nats(self):
         client = NatsClient(self.url)

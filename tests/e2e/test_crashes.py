@@ -1,5 +1,6 @@
 """Nothing is lost and nothing is judged twice, whatever dies and whenever."""
 
+import json
 import random
 import shutil
 import signal
@@ -7,6 +8,8 @@ import time
 
 from fab import until
 from traces import write_runs
+
+UNHURRIED = ("--max-in-flight", "4")  # so that something is still to do when something dies
 
 
 def publish_all(client, announcements, names, prefix="hand"):
@@ -37,7 +40,7 @@ def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_
     in_the_middle = []
     for _ in range(6):
         before = len(fab.judged_ids())
-        fab.start_defender("--ack-wait", "1s", "--max-in-flight", "8", ready=False)
+        fab.start_defender("--ack-wait", "1s", *UNHURRIED, ready=False)
         until(lambda: len(fab.judged_ids()) > before or before == len(names), "the work to go on")
         time.sleep(chance.uniform(0, 0.03))
         fab.kill(fab.defender)
@@ -47,6 +50,9 @@ def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_
     fab.wait()
     fab.assert_all_judged(names)
     assert client.stream("dc-dead").state.messages == 0
+    alarms = [json.loads(message.data) for message in client.messages("alarms")]
+    raised = [(alarm["context_id"], alarm["chart"]) for alarm in alarms]
+    assert len(raised) == len(set(raised)) == fab.sql("SELECT sum(alarm_count) FROM u_charts")[0][0] > 0
     fab.assert_verified()
 
 
@@ -56,7 +62,7 @@ def test_a_nats_server_that_loses_its_disk_loses_no_context(fab, tmp_path, chart
     names, announcements = prepared(fab, tmp_path, charts)
     client = fab.nats()
     publish_all(client, announcements, names)
-    fab.start_defender("--sweep-age", "2s", "--sweep-interval", "1s", ready=False)
+    fab.start_defender("--sweep-age", "2s", "--sweep-interval", "1s", *UNHURRIED, ready=False)
     until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
     fab.kill(fab.server)
     shutil.rmtree(fab.dir / "nats")
@@ -93,7 +99,7 @@ def test_a_defender_told_to_stop_finishes_and_the_next_one_goes_on(fab, tmp_path
     names, announcements = prepared(fab, tmp_path, charts)
     client = fab.nats()
     publish_all(client, announcements, names)
-    fab.start_defender(ready=False)
+    fab.start_defender(*UNHURRIED, ready=False)
     until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
     begin = time.monotonic()
     assert fab.kill(fab.defender, signal.SIGTERM) == 0
@@ -114,7 +120,7 @@ def test_a_defender_that_sleeps_beyond_its_ack_wait_does_no_harm(fab, tmp_path, 
     names, announcements = prepared(fab, tmp_path, charts)
     client = fab.nats()
     publish_all(client, announcements, names)
-    fab.start_defender("--ack-wait", "2s", ready=False)
+    fab.start_defender("--ack-wait", "2s", *UNHURRIED, ready=False)
     until(lambda: len(fab.judged_ids()) > 20, "some contexts to be judged")
     fab.defender.send_signal(signal.SIGSTOP)
     assert len(fab.judged_ids()) < len(names), "paused too late: nothing was in flight"
