@@ -89,8 +89,10 @@ void consumer_on_disconnected(struct consumer *consumer);
 
 /* Acknowledgements: fire and forget. A lost one means a redelivery, which is idempotent. */
 void consumer_ack(struct bus *bus, const char *ack_reply);
-void consumer_extend(struct bus *bus, const char *ack_reply);    /* +WPI: still at work */
-void consumer_terminate(struct bus *bus, const char *ack_reply); /* +TERM: never again */
+void consumer_extend(struct bus *bus, const char *ack_reply); /* +WPI: still at work */
+/* +TERM: never again. The work queue lets go of the message, as if it had been acknowledged: whoever wants to
+ * keep it has copied it before. */
+void consumer_terminate(struct bus *bus, const char *ack_reply);
 
 /* Reads the parts of an ack subject: "$JS.ACK.S.C.deliveries.sseq.cseq.ns.pending", or with domain and
  * account before S. ERR_INVALID when it is none. */
