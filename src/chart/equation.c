@@ -1024,7 +1024,7 @@ static double apply(const struct equation_instruction *instruction, double left,
     case EQUATION_TERM:
         break;
     }
-    assert(!"not an operation");
+    assert(false && "not an operation");
     return (double)NAN;
 }
 

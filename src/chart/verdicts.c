@@ -5,8 +5,9 @@
 #include <math.h>
 #include <string.h>
 
+#define NOWHERE UINT32_MAX
+
 enum {
-    NOWHERE = UINT32_MAX,
     TILE = 32,   /* charts whose history is laid out together: a row's values of a tile are 4 cache lines */
     ABSENT = 128 /* beside the point flags: some row has no point of the chart */
 };

@@ -100,7 +100,7 @@ static bool add_family(const struct rules_spec *rules, enum rule first, enum rul
                        uint32_t *left, const char **separator, struct strbuf *out)
 {
     uint32_t family = 0;
-    for (int rule = first; rule <= (int)last; rule++) {
+    for (int rule = (int)first; rule <= (int)last; rule++) {
         if (rules->severity[rule] != rules->severity[first])
             return false;
         family |= 1u << rule;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { ABSENT = UINT32_MAX };
+#define ABSENT UINT32_MAX
 
 /* Few blobs, mostly in order already: insertion keeps equal start times in the order given. */
 static void order_by_start(struct mebo_blob *blobs, size_t count)
