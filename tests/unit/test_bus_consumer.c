@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MESSAGES_MAX = 4000, ACK_WAIT_MS = 30000, SHORT_ACK_WAIT_MS = 700 };
+enum { MESSAGES_MAX = 4000, ACK_WAIT_MS = 30000, SHORT_ACK_WAIT_MS = 700, CALL_MAX_BYTES = 256 };
 
 struct message {
     char subject[32];
@@ -67,6 +67,8 @@ static void on_api_call(void *arg, const struct bus_message *message)
     size_t used = strlen(story->calls);
     char *out = story->calls + used;
     size_t room = sizeof story->calls - used;
+    if (room < CALL_MAX_BYTES)
+        return;
     const char *name = strrchr(message->subject, '.') + 1;
     if (strstr(message->subject, ".CONSUMER.CREATE.q.")) {
         json_t *body = json_loadb(message->data, message->length, 0, NULL);
