@@ -333,8 +333,9 @@ static void task_gather(struct job *job)
     keep_history(job);
     if (already_judged(job)) {
         /* Perhaps by another defender, after this one read the chamber's history. */
-        if (cache_put(cache, task->prior, NULL))
-            cache_forget(cache, job->announced.tool, job->announced.chamber, task->recipe);
+        if (cache_put(job->pipeline->ports.cache, task->prior, NULL))
+            cache_forget(job->pipeline->ports.cache, job->announced.tool, job->announced.chamber,
+                         task->recipe);
         job->pipeline->ports.metrics->repeated++;
         job_task_done(job);
         return;
