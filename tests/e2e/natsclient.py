@@ -69,6 +69,16 @@ class NatsClient:
     def consumer(self, stream, name):
         return self._call(self._js.consumer_info(stream, name))
 
+    def consumer_exists(self, stream, name):
+        try:
+            self.consumer(stream, name)
+            return True
+        except NotFoundError:
+            return False
+
+    def delete_consumer(self, stream, name):
+        self._call(self._js.delete_consumer(stream, name))
+
     def messages(self, stream):
         """Every message of the stream, in order, without taking any."""
         state = self.stream(stream).state

@@ -57,6 +57,47 @@ def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_
     fab.assert_verified()
 
 
+def test_a_defender_killed_while_it_judges_again_finishes_that_too(fab, tmp_path, charts):
+    """Contexts arrive in any order, so that most of them change verdicts that are stored already, and the defender is killed
+    again and again in the middle of that. In the end every verdict is what a recomputation from the traces gives: no late
+    context was acknowledged before all that it changes was judged again."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    names, announcements = prepared(fab, tmp_path, charts, chambers=4, runs=40)
+    client = fab.nats()
+    chance.shuffle(names)
+    publish_all(client, announcements, names)
+    for _ in range(6):
+        before = len(fab.judged_ids())
+        fab.start_defender("--ack-wait", "1s", *UNHURRIED, ready=False)
+        until(lambda: len(fab.judged_ids()) > before or before == len(names), "the work to go on")
+        time.sleep(chance.uniform(0, 0.05))
+        fab.kill(fab.defender)
+    fab.start_defender()
+    fab.wait()
+    fab.assert_all_judged(names)
+    assert fab.status()["members"][0]["counts"]["rejudged"] > 0, "nothing was judged again: this proves nothing"
+    fab.assert_verified()
+
+
+def test_a_consumer_that_is_taken_away_is_made_anew(fab, tmp_path, charts):
+    """Someone deletes the defender's consumer while it works, three times, which is how a dead member is fenced. The living
+    one notices, makes it again, and judges the rest; what it had in hand is judged once."""
+    names, announcements = prepared(fab, tmp_path, charts)
+    client = fab.nats()
+    publish_all(client, announcements, names)
+    fab.start_defender(*UNHURRIED)
+    for _ in range(3):
+        client.delete_consumer("dc-notifications", "defender-0")
+        until(lambda: client.consumer_exists("dc-notifications", "defender-0"), "the consumer to be made anew")
+    fab.wait()
+    fab.assert_all_judged(names)
+    assert fab.status()["members"][0]["counts"]["judged"] == len(names)
+    assert client.stream("dc-dead").state.messages == 0
+    fab.assert_verified()
+
+
 def test_a_nats_server_that_loses_its_disk_loses_no_context(fab, tmp_path, charts):
     """nats-server dies in mid-flight, its whole store folder is gone, and an empty one comes up: the store's outbox still
     has every context. Streams and consumer are made anew, and all is judged."""
