@@ -267,7 +267,7 @@ static struct exchange lift_find(struct repair *repair, size_t member, int cost_
 {
     const struct plan *plan = repair->plan;
     int64_t lack = plan->floor[member] - plan->load[member], room = plan->cap[member] - plan->load[member];
-    int64_t most = largest_spare(plan), least = cost_max == 0 ? 1 : most < lack ? most : lack;
+    int64_t least = cost_max > 0 ? largest_spare(plan) / 2 : 0;
     struct exchange whole = {.cost = cost_max + 1}, part = {.cost = 0};
     size_t tries = 0;
     for (size_t i = 1; i < plan->members && tries < PARTNERS_MAX && whole.cost > cost_max; i++) {
