@@ -43,6 +43,7 @@ enum sqlite_statement {
     STATEMENT_LATER,
     STATEMENT_LATER_VERDICTS,
     STATEMENT_ANY_LATER,
+    STATEMENT_NEXT_RECIPE,
 
     /* chart sets */
     STATEMENT_PUT_CHART_SET,

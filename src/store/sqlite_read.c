@@ -415,6 +415,65 @@ static int fetch_history(struct sqlite_connection *connection, struct store_call
     return code;
 }
 
+/* The chamber's first recipe at or after `from`, in the reply's arena; NULL when there is none. */
+static int next_recipe(struct sqlite_connection *connection, const struct store_key *chamber,
+                       const char *from, struct store_reply *reply, const char **recipe)
+{
+    sqlite3_stmt *statement = sqlite_statement(connection, STATEMENT_NEXT_RECIPE, &reply->error);
+    if (statement == NULL)
+        return reply->error.code;
+    sqlite_bind_text(statement, 1, chamber->tool);
+    sqlite_bind_text(statement, 2, chamber->chamber);
+    sqlite_bind_text(statement, 3, from);
+    bool row = false;
+    *recipe = NULL;
+    int code = step(connection, statement, &row, "reading a chamber's recipes", &reply->error);
+    if (code == 0 && row && (*recipe = column_text(&reply->arena, statement, 0)) == NULL)
+        code = no_memory(reply);
+    sqlite3_reset(statement);
+    return code;
+}
+
+/* Skips from recipe to recipe, so that a chamber's rows are not read for their names alone. */
+static int read_heads(struct sqlite_connection *connection, const struct store_key *chamber,
+                      struct store_reply *reply, size_t *capacity)
+{
+    const char *from = "", *recipe;
+    int code = next_recipe(connection, chamber, from, reply, &recipe);
+    while (code == 0 && recipe) {
+        struct store_history_query query = {.tool = chamber->tool,
+                                            .chamber = chamber->chamber,
+                                            .recipe = recipe,
+                                            .end_us = INT64_MAX,
+                                            .context_id = "",
+                                            .limit = 1};
+        code = read_stretch(connection, &query, reply, capacity);
+        /* No text lies between a recipe and the recipe with the smallest character behind it. */
+        from = arena_printf(&reply->arena, "%s\x01", recipe);
+        if (code == 0 && from == NULL)
+            code = no_memory(reply);
+        if (code == 0)
+            code = next_recipe(connection, chamber, from, reply, &recipe);
+    }
+    return code;
+}
+
+static int list_heads(struct sqlite_connection *connection, struct store_call *call)
+{
+    struct store_reply *reply = &call->reply;
+    size_t capacity = 0;
+    reply->query_counts = arena_calloc(&reply->arena, call->u.heads.count, sizeof *reply->query_counts);
+    if (reply->query_counts == NULL)
+        return no_memory(reply);
+    int code = 0;
+    for (size_t i = 0; i < call->u.heads.count && code == 0; i++) {
+        size_t before = reply->uchart_count;
+        code = read_heads(connection, &call->u.heads.items[i], reply, &capacity);
+        reply->query_counts[i] = reply->uchart_count - before;
+    }
+    return code;
+}
+
 static int fetch_chart_set(struct sqlite_connection *connection, struct store_call *call)
 {
     struct store_reply *reply = &call->reply;
@@ -463,6 +522,8 @@ static int dispatch(struct sqlite_connection *connection, struct store_call *cal
         return fetch_uchart(connection, call);
     case STORE_OP_FETCH_HISTORY:
         return fetch_history(connection, call);
+    case STORE_OP_LIST_HEADS:
+        return list_heads(connection, call);
     case STORE_OP_FETCH_CHART_SET:
         return fetch_chart_set(connection, call);
     default:

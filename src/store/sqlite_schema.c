@@ -161,6 +161,9 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
     [STATEMENT_ANY_LATER] =
         "SELECT 1 FROM u_charts u WHERE " UCHART_KEY " AND (u.end_us, u.context_id) > (?4, ?5) LIMIT 1",
 
+    [STATEMENT_NEXT_RECIPE] = "SELECT recipe FROM u_charts WHERE tool = ?1 AND chamber = ?2 AND recipe >= ?3"
+                              " ORDER BY recipe LIMIT 1",
+
     [STATEMENT_PUT_CHART_SET] =
         "INSERT INTO chart_sets (id, put_us, yaml) VALUES (?1, ?2, ?3)"
         " ON CONFLICT (id) DO UPDATE SET put_us = excluded.put_us, yaml = excluded.yaml",

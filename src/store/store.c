@@ -301,6 +301,18 @@ void store_fetch_history(struct store *store, const struct store_history_query *
     call_submit(store, call);
 }
 
+void store_list_heads(struct store *store, const struct store_key *chambers, size_t count, store_done *done,
+                      void *arg)
+{
+    struct store_call *call = call_new(store, STORE_OP_LIST_HEADS, done, arg);
+    if (call == NULL)
+        return;
+    call->u.heads.items = chambers;
+    call->u.heads.count = count;
+    check_limit(call, count);
+    call_submit(store, call);
+}
+
 void store_fetch_history_bulk(struct store *store, const struct store_history_query *queries, size_t count,
                               store_done *done, void *arg)
 {

@@ -212,6 +212,12 @@ void store_fetch_history(struct store *store, const struct store_history_query *
 void store_fetch_history_bulk(struct store *store, const struct store_history_query *queries, size_t count,
                               store_done *done, void *arg);
 
+/* Where the histories of these chambers end: the newest U-chart of each of their recipes (with its points,
+ * without verdicts). reply->ucharts one chamber after the other, reply->query_counts says how many each has.
+ * `chambers[i].context_id` is not read. ERR_LIMIT as in bulk. */
+void store_list_heads(struct store *store, const struct store_key *chambers, size_t count, store_done *done,
+                      void *arg);
+
 /* --- chart sets: every version of the chart file that ever judged --- */
 
 /* Keeps `text` under `id` and, when `current`, makes it the one in force. */

@@ -23,6 +23,7 @@ enum store_op {
     STORE_OP_COUNT,
     STORE_OP_FETCH_UCHART,
     STORE_OP_FETCH_HISTORY,
+    STORE_OP_LIST_HEADS,
     STORE_OP_FETCH_CHART_SET
 };
 
@@ -60,6 +61,10 @@ struct store_call {
             struct store_history_query one;
             size_t count;
         } history;
+        struct {
+            const struct store_key *items;
+            size_t count;
+        } heads;
         struct {
             int64_t completed_before_us;
             size_t limit;

@@ -612,6 +612,29 @@ static void history_in_bulk_is_each_stretch_in_order(void **state)
     assert_string_equal(history_names(reply), "c b2 b2 b1 a");
 }
 
+static void heads_are_the_newest_of_each_recipe(void **state)
+{
+    (void)state;
+    put_history();
+    struct store_uchart other = uchart_of(id_of("z"), 500, "pz");
+    other.recipe = "ZZ";
+    struct store_wait *wait = store_wait_new();
+    store_put_uchart(fix.store, &other, store_wait_done, wait);
+    assert_int_equal(code_of(wait_for(wait)), 0);
+    struct store_key chambers[2] = {{"nobody", "nowhere", NULL}, {other.key.tool, other.key.chamber, NULL}};
+    wait = store_wait_new();
+    store_list_heads(fix.store, chambers, 2, store_wait_done, wait);
+    struct store_reply *reply = wait_for(wait);
+    assert_int_equal(reply->code, 0);
+    assert_int_equal(reply->query_counts[0], 0);
+    assert_int_equal(reply->query_counts[1], 2);
+    assert_string_equal(reply->ucharts[0].key.context_id, id_of("c"));
+    assert_string_equal(reply->ucharts[1].key.context_id, id_of("z"));
+    assert_string_equal(reply->ucharts[1].recipe, "ZZ");
+    assert_memory_equal(reply->ucharts[1].points, "pz", 2);
+    store_reply_free(reply);
+}
+
 static void replacing_a_uchart_moves_it_in_the_history(void **state)
 {
     (void)state;
@@ -1071,6 +1094,7 @@ int main(void)
         STORY(history_says_whether_anything_is_newer),
         STORY(history_gives_verdicts_only_when_asked),
         STORY(history_in_bulk_is_each_stretch_in_order),
+        STORY(heads_are_the_newest_of_each_recipe),
         STORY(replacing_a_uchart_moves_it_in_the_history),
         STORY(several_ucharts_are_written_all_or_none),
         STORY(chart_sets_are_kept_and_one_is_in_force),
