@@ -117,19 +117,24 @@ static int round_first(struct plan *plan, struct error *err)
     return code ? code : plan_repair(plan, true, false, err);
 }
 
-/* Whether a member that could own something owns nothing. */
-static bool plan_has_idle(const struct plan *plan)
+/* Members that could own something and own nothing. */
+static size_t plan_idle(const struct plan *plan)
 {
+    size_t idle = 0;
     for (size_t j = 0; j < plan->members; j++)
-        if (plan->count[j] == 0 && plan->floor[j] > 0)
-            return true;
-    return false;
+        idle += plan->count[j] == 0 && plan->floor[j] > 0;
+    return idle;
 }
 
 static int round_sticky(struct plan *plan, size_t waiting, struct error *err)
 {
-    size_t shed = plan_shed(plan);
-    bool lift = plan->mode == ASSIGN_RELEVEL || waiting + shed > 0 || plan_has_idle(plan);
+    waiting += plan_shed(plan);
+    size_t idle = plan_idle(plan);
+    bool lift = plan->mode == ASSIGN_RELEVEL || waiting + idle > 0;
+    /* Whoever owns nothing gets a chamber whatever the budget: an idle member is what the next run would see
+     * as a change. */
+    if (idle > waiting && plan_moved(plan) + idle - waiting > plan->moves_max)
+        plan->moves_max = plan_moved(plan) + idle - waiting;
     int code = lift ? plan_lift(plan, err) : 0;
     if (code == 0)
         code = plan_place(plan, err);

@@ -16,9 +16,10 @@
  * false.
  *
  * The movement and its lower bound. `moved` counts chambers whose owner was another defender, alive or gone;
- * a chamber that nobody owned is placed, not moved. No assignment that keeps the caps, and gives every
- * defender at least what this one gives it up to its floor, moves fewer chambers than `moved_least`. With
- * h(j) the weight that defender j held, L(j) the smaller of its floor and what it holds now, C(j) its cap,
+ * a chamber that nobody owned is placed, not moved. No assignment that keeps the caps (or, where they are not
+ * kept, lets no defender hold more than this one does) and gives every defender at least what this one gives
+ * it, up to its floor, moves fewer chambers than `moved_least`. With h(j) the weight that defender j held,
+ * C(j) the larger of its cap and what it holds now, L(j) the smaller of its floor and what it holds now,
  * top(j,k) the weight of its k heaviest chambers:
  *
  *   moved_least = max(gone + min sum k(j),  sum a(i) - unowned)

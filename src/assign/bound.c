@@ -46,7 +46,8 @@ static void losers_sink(const struct plan *plan, struct losers *losers, size_t a
 static size_t loser_forced(const struct plan *plan, size_t member, int64_t held, struct loser *loser)
 {
     size_t forced = 0;
-    int64_t weight = 0, excess = held - plan->cap[member];
+    int64_t weight = 0, cap = plan->load[member] > plan->cap[member] ? plan->load[member] : plan->cap[member];
+    int64_t excess = held - cap;
     while (loser->at < loser->end && weight < excess) {
         uint32_t rank = plan->held[loser->at++];
         if (plan->giant[member] == (int32_t)rank)
