@@ -13,7 +13,7 @@
 
 #define DEFAULT_DIR "chamberlain-data"
 
-enum { PAGE_ROWS = 500 };
+enum { PAGE_ROWS = 500, ROLL_CALL_TIMEOUT_MS = 1000 };
 
 static int locate_by_dir(struct session *session, const char *dir, struct error *err)
 {
@@ -228,18 +228,85 @@ int session_waiting_messages(struct session *session, int64_t *count, struct err
     return 0;
 }
 
+/* One question to each defender, all at once. */
+struct roll_call {
+    json_t *answers;
+    size_t waiting;
+    bool done;
+};
+
+static void on_roll_answer(void *arg, int code, const struct error *error, const struct bus_message *message)
+{
+    (void)error;
+    struct roll_call *call = arg;
+    json_t *answer = code ? NULL : json_loadb(message->data, message->length, 0, NULL);
+    if (answer)
+        json_array_append_new(call->answers, answer);
+    call->done = --call->waiting == 0;
+}
+
+static void ask_defender(struct session *session, const char *id, struct roll_call *call)
+{
+    char own[NAMES_BYTES], subject[NAMES_BYTES];
+    snprintf(own, sizeof own, "cluster.ask.%s", id);
+    call->waiting++;
+    bus_request(session->bus, names_subject(session->cell, own, subject), NULL, 0, "status", strlen("status"),
+                ROLL_CALL_TIMEOUT_MS, on_roll_answer, call);
+}
+
+/* Who has claimed an ID (a released one leaves its key behind: nobody answers for it). */
+static json_t *claimed_ids(struct session *session, struct error *err)
+{
+    char bucket[NAMES_BYTES], call[NAMES_BYTES + 16];
+    snprintf(call, sizeof call, "STREAM.INFO.KV_%s", names_stream(session->cell, "stable-ids", bucket));
+    json_t *body = json_pack("{s:s}", "subjects_filter", ">");
+    json_t *info = session_call(session, call, body, err);
+    json_decref(body);
+    json_t *subjects = json_incref(json_object_get(json_object_get(info, "state"), "subjects"));
+    json_decref(info);
+    return subjects;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    const char *left = json_string_value(json_object_get(*(json_t *const *)a, "id"));
+    const char *right = json_string_value(json_object_get(*(json_t *const *)b, "id"));
+    return strverscmp(left ? left : "", right ? right : "");
+}
+
+static json_t *sorted_by_id(json_t *answers)
+{
+    size_t count = json_array_size(answers);
+    json_t **items = calloc(count + 1, sizeof *items);
+    if (items == NULL)
+        return answers;
+    for (size_t i = 0; i < count; i++)
+        items[i] = json_incref(json_array_get(answers, i));
+    qsort(items, count, sizeof *items, compare_ids);
+    json_array_clear(answers);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(answers, items[i]);
+    free(items);
+    return answers;
+}
+
 json_t *session_defenders(struct session *session, struct error *err)
 {
-    char subject[NAMES_BYTES];
-    struct error own = {0};
-    json_t *all = json_array();
-    json_t *one = session_ask(session, names_subject(session->cell, "cluster.ask.defender-0", subject),
-                              "status", 2000, &own);
-    if (one)
-        json_array_append_new(all, one);
-    else if (err)
-        *err = own;
-    return all;
+    struct roll_call call = {.answers = json_array()};
+    json_t *subjects = claimed_ids(session, err), *count;
+    const char *subject;
+    json_object_foreach(subjects, subject, count)
+    {
+        const char *id = strrchr(subject, '.');
+        if (id)
+            ask_defender(session, id + 1, &call);
+    }
+    if (subjects == NULL) /* no bucket yet: perhaps the first is just starting */
+        ask_defender(session, "defender-0", &call);
+    json_decref(subjects);
+    if (call.waiting > 0)
+        session_run_until(session, &call.done, 2 * ROLL_CALL_TIMEOUT_MS);
+    return sorted_by_id(call.answers);
 }
 
 /* --- store --- */
