@@ -46,7 +46,8 @@ struct importer {
     struct import_summary summary;
     size_t in_flight;
     size_t announced, existed, conflicts;
-    int failed; /* the first error that ends the import */
+    bool told_waiting; /* that something is away has been said */
+    int failed;        /* the first error that ends the import */
     struct error error;
 };
 
@@ -100,10 +101,15 @@ static void on_retry_stream(uv_timer_t *timer)
 
 static void retry_or_fail(struct shipment *shipment, uv_timer_cb again, int code, const struct error *error)
 {
-    if (error_is_transient(code) && clock_mono_ns() < shipment->give_up_ns)
-        uv_timer_start(&shipment->timer, again, RETRY_MS, 0);
-    else
+    struct importer *importer = shipment->importer;
+    if (!error_is_transient(code) || clock_mono_ns() >= shipment->give_up_ns) {
         shipment_failed(shipment, code, error);
+        return;
+    }
+    if (!importer->told_waiting)
+        fprintf(stderr, "chamberlain import: %s; trying again for %d s\n", error->text, PATIENCE_MS / 1000);
+    importer->told_waiting = true;
+    uv_timer_start(&shipment->timer, again, RETRY_MS, 0);
 }
 
 static void on_announced(void *arg, int code, int api_error, const struct error *error,

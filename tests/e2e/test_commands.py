@@ -53,7 +53,8 @@ def test_charts_learned_from_normal_wafers_find_the_faults(fab, root, tmp_path):
     fab.start()
     fab.run("import", lam)
     fab.wait()
-    fab.run("charts learn", "--runs", lam / "runs.csv", "--only", "normal", "--limit", "20", "--per", "lot", "--out", learned)
+    fab.run("charts learn", "--runs", lam / "runs.csv", "--only", "normal", "--limit", "20", "--per", "lot",
+            "--out", learned)
     fab.run("charts use", learned)
     replayed = fab.json("replay", "--alarms")
     assert replayed["announced"] == 86

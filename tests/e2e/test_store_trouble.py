@@ -9,25 +9,31 @@ import pytest
 
 from fab import until
 from test_crashes import prepared, publish_all
+from traces import write_runs
 
 
 def test_a_locked_store_is_waited_for(fab, tmp_path, charts):
     """Another program holds the database's lock for longer than the defender's own patience. Nothing is dead-lettered and
-    no more is pulled than can be held; when the lock is gone, all is judged."""
+    no more is pulled than can be held; an import says that it waits. When the lock is gone, all is stored and judged."""
     names, announcements = prepared(fab, tmp_path, charts)
     client = fab.nats()
+    write_runs(tmp_path / "more", chambers=1, runs=1, prefix="more")
     fab.start_defender()
     with contextlib.closing(sqlite3.connect(fab.store, timeout=10, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         publish_all(client, announcements, names)
+        importing = fab.spawn("import", tmp_path / "more", log="import.log")
         until(lambda: client.consumer("dc-notifications", "defender-0").num_ack_pending > 0, "the defender to begin")
         time.sleep(7)
         assert fab.judged_ids() == []
         assert client.stream("dc-dead").state.messages == 0
         assert fab.status()["members"][0]["counts"]["retried"] > 0, "the lock was never felt"
+        until(lambda: "trying again" in fab.log("import.log"), "the import to say that it waits")
+        assert importing.poll() is None
         other.execute("ROLLBACK")
+    assert importing.wait(30) == 0
     fab.wait()
-    fab.assert_all_judged(names)
+    fab.assert_all_judged([*names, "more000-00"])
     assert client.stream("dc-dead").state.messages == 0
     fab.assert_verified()
 

@@ -40,14 +40,14 @@ def write_trace(path, begin, samples, seed, shift=0.0):
                            f"{750 + noise.gauss(0, 2):.1f}"))
 
 
-def write_runs(folder, chambers, runs, samples=30, seed=1, order=None):
+def write_runs(folder, chambers, runs, samples=30, seed=1, order=None, prefix="c"):
     """`runs` runs in each of `chambers` chambers, four chambers to a tool. Returns their ids in event order; runs.csv
     lists them so too, or shuffled by `order` (a random.Random)."""
     folder.mkdir(parents=True)
     rows = []
     for run in range(runs):
         for chamber in range(chambers):
-            name = f"c{run:03}-{chamber:02}"
+            name = f"{prefix}{run:03}-{chamber:02}"
             begin = START + datetime.timedelta(minutes=10 * run, seconds=chamber)
             shift = 12.0 if (run + chamber) % 11 == 7 else 0.0  # a fault now and then: alarms are part of the way
             write_trace(folder / f"{name}.csv", begin, samples, f"{seed}-{name}", shift)
