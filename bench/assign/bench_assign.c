@@ -14,13 +14,15 @@ static const double SKEW = 120;                      /* the heaviest weight over
 
 /* Of parti's WeightedConsistentHash (Go), 5,000 partitions on 64 workers, weighted; its own benchmark, 2-core
  * machine. */
-static const char PEER_WARM[] = "0.92 ms, to 1.30", PEER_COLD[] = "2.30 ms, to 1.30";
+static const char PEER_WARM[] = "0.92 ms, up to 1.30 x the mean",
+                  PEER_COLD[] = "2.30 ms, up to 1.30 x the mean";
 
 struct fab {
     struct assign_chamber *chambers;
     struct assign_defender *defenders;
     char (*names)[NAME_BYTES];
     size_t chamber_count, defender_count;
+    struct assign_options options;
     struct arena arena;
 };
 
@@ -47,7 +49,7 @@ static double next_random(uint64_t *state)
 static void fab_make(struct fab *fab, size_t chambers, size_t defenders_max, bool skewed)
 {
     uint64_t seed = 1;
-    *fab = (struct fab){.chamber_count = chambers};
+    *fab = (struct fab){.chamber_count = chambers, .options = assign_options_default()};
     arena_init(&fab->arena, (size_t)1 << 20);
     fab->chambers = checked(calloc(chambers, sizeof *fab->chambers));
     fab->names = checked(calloc(chambers, sizeof *fab->names));
@@ -84,7 +86,7 @@ static void bench_change(struct fab *fab, const char *change, size_t defenders, 
                                  .chamber_count = fab->chamber_count,
                                  .defenders = fab->defenders,
                                  .defender_count = defenders,
-                                 .options = assign_options_default(),
+                                 .options = fab->options,
                                  .mode = mode};
     struct assign_result result;
     struct error err;
@@ -99,7 +101,7 @@ static void bench_change(struct fab *fab, const char *change, size_t defenders, 
     }
     qsort(times, runs, sizeof *times, ascending);
     const struct assign_statistics *s = &result.statistics;
-    printf("  %-22s %8.3f %8.3f   %6.3f %6.3f  %7zu %7zu %6.3f %6.2f %%   %s\n", change,
+    printf("  %-22s %8.3f %8.3f   %8.3f %8.3f  %7zu %7zu %6.3f %6.2f %%   %s\n", change,
            (double)times[0] / 1e6, (double)times[runs / 2] / 1e6, s->heaviest, s->lightest, s->moved,
            s->moved_least, s->moved_least ? (double)s->moved / (double)s->moved_least : 1.0,
            100.0 * (double)s->moved / (double)fab->chamber_count, peer);
@@ -135,14 +137,22 @@ static void bench_fab(size_t chambers, size_t from, size_t to, bool skewed, bool
     bench_change(&fab, "it is back", to, ASSIGN_NORMAL, peer ? PEER_WARM : "");
     snprintf(text, sizeof text, "%zu to %zu", to, from);
     bench_change(&fab, text, from, ASSIGN_NORMAL, peer ? PEER_WARM : "");
+    fab.options.balance_max = 1.05;
+    snprintf(text, sizeof text, "%zu to %zu at 1.05", from, to);
+    bench_change(&fab, text, to, ASSIGN_NORMAL, peer ? PEER_WARM : "");
     fab_free(&fab);
 }
 
 int main(void)
 {
-    printf("Assignment of chambers to defenders, bounds 0.80 and 1.20 x the mean, movement budget 20 %%\n");
-    printf("  change                  min ms   median  heaviest lightest moved   least  ratio     of all   "
-           "peer: parti, published\n");
+    printf(
+        "Assignment of chambers to defenders. No one above 1.20 x the mean; those below 0.80 x are lifted\n"
+        "while no more than 20 %% of the chambers move. `least` is the lower bound of movement for the "
+        "balance\n"
+        "reached (src/assign/assign.h). The peer's figures are published ones, not measured here.\n\n"
+        "  %-22s %8s %8s   %8s %8s  %7s %7s %6s %8s   %s\n",
+        "change", "min ms", "median", "heaviest", "lightest", "moved", "least", "ratio", "of all",
+        "peer: parti WeightedConsistentHash");
     for (int skewed = 0; skewed < 2; skewed++) {
         bench_fab(2400, 30, 45, skewed, false);
         bench_fab(5000, 30, 45, skewed, false);

@@ -8,12 +8,12 @@
  * balance_max times the mean (the cap); one that holds less than balance_min times the mean (the floor) is
  * lifted while the movement budget lasts. Three things change a bound:
  * - A defender with a `share` never holds more than that part of the total weight. It is meant to hold nine
- * tenths of it, and the mean of the others is taken over what is left.
+ *   tenths of it, and the mean of the others is taken over what is left.
  * - A chamber heavier than the cap gets a defender of its own; the mean is then that of the other chambers
- * and defenders.
+ *   and defenders.
  * - When chambers are so few and heavy that some defender must hold more (k+1 of the k*m+1 heaviest chambers
- * on m defenders share one), the cap is the least that this forces. In the last two cases bound_reachable is
- * false.
+ *   on m defenders share one), the cap is the least that this forces.
+ * In the last two cases bound_reachable is false.
  *
  * The movement and its lower bound. `moved` counts chambers whose owner was another defender, alive or gone;
  * a chamber that nobody owned is placed, not moved. No assignment that keeps the caps (or, where they are not
@@ -55,8 +55,7 @@ enum assign_mode {
      * owner, a defender above its cap, one that owns nothing), so that running again on the result moves
      * nothing. */
     ASSIGN_NORMAL,
-    /* As normal, and lifts light defenders in any case: the rebalance that an operator or drifted weights ask
-       for. */
+    /* As normal, and lifts light defenders in any case: what an operator asks for, or drifted weights. */
     ASSIGN_RELEVEL,
     /* Moves nothing but the chambers without a living owner, even where a bound breaks. */
     ASSIGN_EMERGENCY,
@@ -77,10 +76,11 @@ struct assign_defender {
 };
 
 struct assign_options {
-    double balance_max;     /* 1 or more */
-    double balance_min;     /* 0 to 1; 0: nobody is lifted */
-    double movement_budget; /* 0 to 1: the part of the chambers up to which lifting may move, all moves
-                               counted */
+    double balance_max; /* 1 or more */
+    double balance_min; /* 0 to 1; 0: nobody is lifted */
+    /* 0 to 1: lifting stops when this part of the chambers moves, those that had to move counted. A defender
+     * that owns nothing gets a chamber whatever the budget, if one can be spared. */
+    double movement_budget;
 };
 
 /* 1.20, 0.80, 0.20. */
@@ -99,27 +99,32 @@ struct assign_load {
     int32_t number;  /* of the defender */
     size_t chambers; /* how many it owns */
     int64_t weight;  /* their sum, INT64_MAX if it is more */
-    double
-        ratio; /* that over what it is meant to hold: its mean, or nine tenths of its share; 0 if that is 0 */
+    /* The weight over what it is meant to hold, which is the mean or nine tenths of its share; 0 if that is
+     * 0. */
+    double ratio;
 };
 
+/* "Mean" without more is the total weight over the number of defenders. */
 struct assign_statistics {
-    size_t moved;         /* chambers that another defender owned before */
-    int64_t moved_weight; /* their weight, INT64_MAX if it is more */
-    size_t placed;        /* chambers that nobody owned before */
-    size_t moved_least; /* the lower bound of `moved`, see above; in an emergency the chambers of the gone */
-    double mean;        /* weight that a defender is meant to hold, in the input's unit: see "The bounds" */
-    double heaviest;    /* largest weight of a defender over the plain mean (total over defenders) */
-    double lightest;    /* smallest weight of a defender over the plain mean */
-    double variance_percent; /* standard deviation of the weights of the defenders, in percent of the plain
-                                mean */
-    bool bound_reachable;    /* false: no assignment keeps balance_max (proved, but see bound_kept) */
-    bool
-        bound_kept; /* false: some defender is above its cap, because none better was found (or allowed, in an
-                       emergency); true for every small input where it is possible, by exhaustive search */
-    bool shares_kept;  /* false: every defender has a share, and together they are less than the whole: the
-                          shares  were taken as proportions instead */
-    bool budget_spent; /* a defender stayed below its floor because the movement budget was used up */
+    size_t moved;            /* chambers that another defender owned before */
+    int64_t moved_weight;    /* their weight, INT64_MAX if it is more */
+    size_t placed;           /* chambers that nobody owned before */
+    size_t moved_least;      /* the lower bound of `moved`; in an emergency, the chambers of the gone */
+    double mean;             /* what one without share or giant is meant to hold, in the input's unit */
+    double heaviest;         /* largest weight of a defender over the mean */
+    double lightest;         /* smallest weight of a defender over the mean */
+    double variance_percent; /* standard deviation of the defenders' weights in percent of the mean */
+    /* False: it is proved that no assignment keeps balance_max. */
+    bool bound_reachable;
+    /* False: some defender is above its cap (raised where the bound is not reachable), as nothing better was
+     * found, or allowed in an emergency. Up to 64 chambers and defenders the search is exhaustive within
+     * 200,000 steps. */
+    bool bound_kept;
+    /* False: every defender has a share, and together they are less than the whole; they count as
+     * proportions. */
+    bool shares_kept;
+    /* A defender stayed below its floor because the movement budget was used up. */
+    bool budget_spent;
 };
 
 struct assign_result {
