@@ -171,12 +171,15 @@ void job_finish(struct job *job)
 }
 
 /* Lets go of a job without an acknowledgement: the stream delivers it again, here or elsewhere. */
-static void job_abandon(struct job *job)
+void job_abandon(struct job *job)
 {
     struct pipeline *pipeline = job->pipeline;
-    job->chamber->busy = false;
+    struct chamber *chamber = job->chamber;
+    chamber->busy = false;
     pipeline->in_flight--;
     job_free(job);
+    chamber_offer(pipeline, chamber);
+    pipeline_start_ready(pipeline);
     tell_capacity(pipeline);
 }
 
@@ -404,17 +407,22 @@ int64_t pipeline_capacity(const struct pipeline *pipeline)
     return pipeline->held < most ? most - pipeline->held : 0;
 }
 
+static void drop_waiting_of(struct chamber *chamber)
+{
+    while (chamber->first) {
+        struct job *job = chamber->first;
+        chamber->first = job->next;
+        job_free(job);
+    }
+    chamber->last = NULL;
+}
+
 static void drop_waiting(struct pipeline *pipeline)
 {
     struct chamber *chamber, *next;
     HASH_ITER(hh, pipeline->chambers, chamber, next)
     {
-        while (chamber->first) {
-            struct job *job = chamber->first;
-            chamber->first = job->next;
-            job_free(job);
-        }
-        chamber->last = NULL;
+        drop_waiting_of(chamber);
         chamber->ready = false;
     }
     pipeline->first_ready = pipeline->last_ready = NULL;
@@ -473,9 +481,43 @@ void pipeline_on_stream_replaced(struct pipeline *pipeline)
     }
 }
 
-void pipeline_forget_chamber(struct pipeline *pipeline, const char *subject)
+static void leave_ready(struct pipeline *pipeline, struct chamber *chamber)
 {
+    struct chamber **link = &pipeline->first_ready;
+    pipeline->last_ready = NULL;
+    while (*link) {
+        if (*link == chamber) {
+            *link = chamber->next_ready;
+            chamber->ready = false;
+        } else {
+            pipeline->last_ready = *link;
+            link = &(*link)->next_ready;
+        }
+    }
+}
+
+void pipeline_release_chamber(struct pipeline *pipeline, const char *subject)
+{
+    char tool[NAMES_BYTES], name[NAMES_BYTES];
+    if (names_parse_completed(pipeline->cell, subject, tool, name, NULL) == 0)
+        cache_forget(pipeline->ports.cache, tool, name, NULL);
     struct chamber *chamber = find_chamber(pipeline, subject);
-    if (chamber)
+    if (chamber == NULL)
+        return;
+    drop_waiting_of(chamber);
+    leave_ready(pipeline, chamber);
+    free_heads(chamber);
+}
+
+void pipeline_abandon_all(struct pipeline *pipeline)
+{
+    drop_waiting(pipeline);
+    drop_sleeping(pipeline);
+    for (struct job *job = pipeline->jobs; job; job = job->hh.next)
+        job->abandoned = true; /* let go at its next step, before anything is written */
+    struct chamber *chamber, *next;
+    HASH_ITER(hh, pipeline->chambers, chamber, next)
+    {
         free_heads(chamber);
+    }
 }

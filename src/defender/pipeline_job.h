@@ -99,7 +99,8 @@ struct job {
     bool void_ack; /* the stream was replaced: its sequences mean other messages */
     bool replay, replay_alarms, no_ripple;
     struct context announced;
-    bool parsed; /* `announced` is valid */
+    bool parsed;    /* `announced` is valid */
+    bool abandoned; /* not to be written any more: pipeline_abandon_all */
 
     enum job_stage stage;
     int missing_attempts;
@@ -133,6 +134,7 @@ struct pipeline {
 };
 
 /* pipeline.c */
+void job_abandon(struct job *job); /* lets go without an acknowledgement; the job is gone afterwards */
 void job_finish(struct job *job); /* acknowledge, free, let the chamber go on */
 void job_sleep(struct job *job, int64_t ms,
                bool transient); /* the job may be gone afterwards (shutting down) */

@@ -301,6 +301,10 @@ static void task_gather(struct job *job)
     struct task *task = &job->task;
     if (task->waiting > 0)
         return;
+    if (job->abandoned) {
+        job_abandon(job);
+        return;
+    }
     if (must_look_for_damage(task)) {
         task->waiting++;
         store_find_context(job->pipeline->ports.store, task->context_id, on_found, job);
@@ -368,6 +372,10 @@ static void after_work(uv_work_t *work, int status)
 {
     struct job *job = work->data;
     struct task *task = &job->task;
+    if (job->abandoned) {
+        job_abandon(job);
+        return;
+    }
     if (status || task->work_code == ERR_NO_MEMORY) {
         if (status)
             error_set(&task->work_error, ERR_UNAVAILABLE, "the work was cancelled");
@@ -517,6 +525,10 @@ static void on_written(void *arg, struct store_reply *reply)
 static void task_write(struct job *job)
 {
     struct task *task = &job->task;
+    if (job->abandoned) {
+        job_abandon(job);
+        return;
+    }
     task->changed = !same_as_stored(task);
     if (!task->changed && !task->own) { /* a later context that came out the same */
         job_task_done(job);
