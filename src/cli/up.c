@@ -1,5 +1,6 @@
 /* `chamberlain up`: a whole cluster on this machine under one process. nats-server (unless one is given), a
  * defender, and the state of both under one directory. */
+#include "cli/chart_file.h"
 #include "cli/command.h"
 #include "cli/natsserver.h"
 #include "cli/session.h"
@@ -8,7 +9,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus/names.h"
-#include "chart/chartset.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -117,56 +117,29 @@ static int remembered_port(const struct up *up)
 
 /* --- store and charts --- */
 
-static int print_chart_problems(const char *file, const struct chart_problems *problems)
-{
-    for (size_t i = 0; i < problems->count; i++)
-        fprintf(stderr, "%s:%zu:%zu: %s: %s\n", file, problems->items[i].line, problems->items[i].column,
-                problems->items[i].warning ? "warning" : "error", problems->items[i].message);
-    return 0;
-}
-
-static char *read_file(const char *path, size_t *length, struct error *err)
-{
-    FILE *file = fopen(path, "r");
-    struct strbuf text;
-    strbuf_init(&text);
-    char part[65536];
-    size_t count;
-    while (file && (count = fread(part, 1, sizeof part, file)) > 0)
-        strbuf_add_bytes(&text, part, count);
-    bool failed = file == NULL || ferror(file) || text.failed;
-    if (failed)
-        error_set(err, ERR_IO, "cannot read %s: %s", path, text.failed ? "no memory" : strerror(errno));
-    if (file)
-        fclose(file);
-    *length = text.length;
-    char *bytes = failed ? NULL : strbuf_take(&text);
-    strbuf_free(&text);
-    return bytes;
-}
-
 static int put_charts(struct up *up, struct store *store, struct store_wait *wait, struct error *err)
 {
-    size_t length;
-    char *text = read_file(up->charts_file, &length, err);
-    if (text == NULL)
-        return ERR_IO;
     struct chart_problems problems;
     struct chart_set *set = NULL;
+    struct strbuf text;
     chart_problems_init(&problems);
-    int code = chart_set_parse(text, length, up->charts_file, &set, &problems, err);
-    print_chart_problems(up->charts_file, &problems);
+    strbuf_init(&text);
+    int code = chart_file_load(up->charts_file, &set, &problems, err);
+    chart_file_add_problems(up->charts_file, &problems, &text);
+    fputs(text.text, stderr);
+    strbuf_free(&text);
     chart_problems_free(&problems);
-    if (code == 0) {
-        store_put_chart_set(store, chart_set_id(set), text, true, clock_wall_us(), store_wait_done, wait);
-        struct store_reply *reply = store_wait_reply(wait);
-        code = reply->code;
-        if (code)
-            *err = reply->error;
-        store_reply_free(reply);
-        chart_set_free(set);
-    }
-    free(text);
+    if (code)
+        return code;
+    size_t length;
+    store_put_chart_set(store, chart_set_id(set), chart_set_text(set, &length), true, clock_wall_us(),
+                        store_wait_done, wait);
+    struct store_reply *reply = store_wait_reply(wait);
+    code = reply->code;
+    if (code)
+        *err = reply->error;
+    store_reply_free(reply);
+    chart_set_free(set);
     return code;
 }
 
