@@ -126,15 +126,24 @@ static size_t plan_idle(const struct plan *plan)
     return idle;
 }
 
+static size_t plan_waiting(const struct plan *plan)
+{
+    size_t waiting = 0;
+    for (size_t r = 0; r < plan->chambers; r++)
+        waiting += plan->now[r] == PLAN_NOBODY;
+    return waiting;
+}
+
 static int round_sticky(struct plan *plan, size_t waiting, struct error *err)
 {
-    waiting += plan_shed(plan);
-    size_t idle = plan_idle(plan);
-    bool lift = plan->mode == ASSIGN_RELEVEL || waiting + idle > 0;
-    /* Whoever owns nothing gets a chamber whatever the budget: an idle member is what the next run would see
-     * as a change. */
-    if (idle > waiting && plan_moved(plan) + idle - waiting > plan->moves_max)
-        plan->moves_max = plan_moved(plan) + idle - waiting;
+    bool change = plan_shed(plan) + waiting > 0;
+    size_t idle = plan_idle(plan), moved = plan_moved(plan);
+    bool lift = plan->mode == ASSIGN_RELEVEL || change || idle > 0;
+    /* Whoever owns nothing gets a chamber whatever the budget: the next run would see an idle member as a
+     * change. */
+    waiting = plan_waiting(plan);
+    if (idle > waiting && moved + idle - waiting > plan->moves_max)
+        plan->moves_max = moved + idle - waiting;
     int code = lift ? plan_lift(plan, err) : 0;
     if (code == 0)
         code = plan_place(plan, err);
@@ -188,11 +197,9 @@ static int round_rescue(struct plan *plan, bool frozen, struct error *err)
 
 static int plan_round(struct plan *plan, bool *again, struct error *err)
 {
-    size_t waiting = 0;
     bool frozen = plan->mode == ASSIGN_EMERGENCY;
     plan_settle(plan);
-    for (size_t r = 0; r < plan->chambers; r++)
-        waiting += plan->now[r] == PLAN_NOBODY;
+    size_t waiting = plan_waiting(plan);
     int code = waiting == plan->chambers ? round_first(plan, err)
                : frozen                  ? round_frozen(plan, err)
                                          : round_sticky(plan, waiting, err);

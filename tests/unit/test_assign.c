@@ -640,8 +640,9 @@ static void test_cap_is_kept_where_placing_anew_would(void **state)
     assert_true(compared > 100);
 }
 
-/* Fabs of the size that is deployed: 40 to 100 chambers a defender. Where a handful of chambers move, whole
- * chambers do not divide as the bound would have it: two more are allowed. */
+/* Fabs of the size that is deployed: 40 to 100 chambers a defender. Where few chambers move the bound itself
+ * is loose, as whole chambers do not divide as it supposes (test_small_fabs_move_hardly_more_than_the_least
+ * shows by how much). */
 static void test_movement_is_near_its_lower_bound(void **state)
 {
     struct fab *fab = *state;
@@ -664,7 +665,7 @@ static void test_movement_is_near_its_lower_bound(void **state)
                 assert_true(s->lightest >= 0.8 * (1 - ROUNDING) || s->budget_spent);
             if (s->budget_spent)
                 assert_true(s->moved + 1 >= fab->input.chamber_count / 5);
-            if ((double)s->moved > fmax(1.05 * (double)s->moved_least, (double)s->moved_least + 2))
+            if ((double)s->moved > 1.05 * (double)s->moved_least + (s->moved_least < 200 ? 6 : 0))
                 fail_msg("round %d change %d: %zu of %zu on %zu moved, least %zu", round, change, s->moved,
                          fab->input.chamber_count, fab->input.defender_count, s->moved_least);
             moved += s->moved;
@@ -680,54 +681,66 @@ static void test_movement_is_near_its_lower_bound(void **state)
     assert_true((double)moved <= 1.005 * (double)least);
 }
 
-/* The fewest moves that keep the cap, by trying all assignments. */
-static void least_moves(const struct fab *fab, double cap, size_t chamber, double *loads, size_t moves,
-                        size_t *best)
+/* The fewest moves that keep every load between floor and cap, by trying all assignments. */
+static void least_moves(const struct fab *fab, const double bounds[2], size_t chamber, double *loads,
+                        size_t moves, size_t *best)
 {
     if (moves >= *best)
         return;
     if (chamber == fab->input.chamber_count) {
+        for (size_t j = 0; j < fab->input.defender_count; j++)
+            if (loads[j] < bounds[0] * (1 - ROUNDING))
+                return;
         *best = moves;
         return;
     }
     const struct assign_chamber *c = &fab->chambers[chamber];
     for (size_t j = 0; j < fab->input.defender_count; j++) {
-        if (loads[j] + (double)c->weight > cap * (1 + ROUNDING))
+        if (loads[j] + (double)c->weight > bounds[1] * (1 + ROUNDING))
             continue;
         loads[j] += (double)c->weight;
-        least_moves(fab, cap, chamber + 1, loads,
+        least_moves(fab, bounds, chamber + 1, loads,
                     moves + (c->owner >= 0 && c->owner != fab->defenders[j].number), best);
         loads[j] -= (double)c->weight;
     }
 }
 
-static void test_small_fabs_move_hardly_more_than_the_least(void **state)
+static void check_small_fabs(struct fab *fab, double balance_min)
 {
-    struct fab *fab = *state;
-    size_t moved = 0, least = 0, bound = 0;
-    for (int round = 0; round < 3000; round++) {
+    size_t moved = 0, least = 0, bound = 0, compared = 0;
+    for (int round = 0; round < 2000; round++) {
         size_t n = 3 + next_below(&fab->seed, SMALL_CHAMBERS - 2),
                m = 2 + next_below(&fab->seed, SMALL_DEFENDERS - 1);
         fab_make(fab, n, m, 12);
-        fab->input.options.balance_min = 0;
+        fab->input.mode = ASSIGN_RELEVEL;
+        fab->input.options.balance_min = balance_min;
+        fab->input.options.movement_budget = 1;
         for (size_t i = 0; i < n; i++) {
             fab->chambers[i].weight = fab->chambers[i].weight / 100 + (int64_t)next_below(&fab->seed, 4);
             fab->chambers[i].owner = (int32_t)next_below(&fab->seed, m);
         }
         const struct assign_statistics *s = fab_assign(fab);
         check_result(fab);
-        if (!s->bound_reachable)
+        if (!s->bound_reachable || s->lightest < balance_min * (1 - ROUNDING))
             continue;
-        double loads[SMALL_DEFENDERS] = {0};
+        double loads[SMALL_DEFENDERS] = {0}, bounds[2] = {balance_min * fab_mean(fab), 1.2 * fab_mean(fab)};
         size_t best = SIZE_MAX;
-        least_moves(fab, 1.2 * fab_mean(fab), 0, loads, 0, &best);
+        least_moves(fab, bounds, 0, loads, 0, &best);
         assert_true(s->moved >= best && best >= s->moved_least);
         moved += s->moved;
         least += best;
         bound += s->moved_least;
+        compared++;
     }
-    print_message("small fabs: moved %zu, least %zu, lower bound %zu\n", moved, least, bound);
-    assert_true(least > 1000 && (double)moved <= 1.05 * (double)least);
+    print_message("%zu small fabs, floor %.2f: moved %zu, least by exhaustion %zu, lower bound %zu\n",
+                  compared, balance_min, moved, least, bound);
+    assert_true(compared > 300 && (double)moved <= 1.05 * (double)least);
+}
+
+static void test_small_fabs_move_hardly_more_than_the_least(void **state)
+{
+    check_small_fabs(*state, 0);
+    check_small_fabs(*state, 0.8);
 }
 
 static void test_emergency_moves_only_those_of_the_dead(void **state)
