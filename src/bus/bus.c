@@ -358,7 +358,7 @@ static natsStatus set_options(natsOptions *native, const struct bus_options *opt
     if (status == NATS_OK)
         status = natsOptions_SetMaxPendingMsgs(native, PENDING_MESSAGES_MAX);
     if (status == NATS_OK)
-        status = natsOptions_SetSendAsap(native, false);
+        status = natsOptions_SetSendAsap(native, true);
     if (status == NATS_OK && !options->must_be_there)
         status = natsOptions_SetRetryOnFailedConnect(native, true, on_connected, bus);
     if (status == NATS_OK)
