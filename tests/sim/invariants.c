@@ -49,6 +49,10 @@ struct invariants {
 
     struct staged *staged; /* by ID */
     int32_t *owners;       /* by chamber, as committed; ASSIGN_NOBODY */
+    uint64_t *assigned;    /* by ID, as committed: the version of its key; 0: not in the map */
+    uint64_t *touched; /* by chamber: version of the first write since the last commit that gives or takes it;
+                          0: none */
+    size_t members;
     uint64_t map_version, map_token;
     struct arena arena;
 
@@ -165,7 +169,7 @@ void invariants_stepped(struct world *world, struct process *process)
     for (size_t p = 0; p < world->slots; p++) {
         struct process *other = &world->processes[p];
         if (other == process || !other->alive || other->paused || other->id != process->id ||
-            world->now_us - other->disturbed_us < SIM_SECOND_US)
+            !other->told_connected || world->now_us - other->disturbed_us < SIM_SECOND_US)
             continue;
         CHECK(world, INVARIANT_ONE_ID, !process_status(other).certain,
               "processes %zu and %zu both hold defender-%d for certain", process->index, other->index,
@@ -216,7 +220,8 @@ static const struct process *well_holder(const struct world *world, int id)
         const struct process *process = &world->processes[p];
         if (process->alive && process->id == id && !process->paused && !process->cut && !process->draining &&
             world->now_us - process->disturbed_us > WELL_MS * (int64_t)SIM_MS_US &&
-            world->now_us > process->slow_until_us && process_status(process).certain)
+            world->now_us > process->slow_until_us && process->told_connected &&
+            process_status(process).certain)
             return process;
     }
     return NULL;
@@ -258,19 +263,44 @@ static uint64_t number(const json_t *json, const char *field)
     return (uint64_t)json_integer_value(json_object_get(json, field));
 }
 
+static bool listed(const struct staged *staged, uint32_t chamber)
+{
+    for (size_t i = 0; i < staged->count; i++)
+        if (staged->chambers[i] == chamber)
+            return true;
+    return false;
+}
+
+/* Notes those of `some` that are not in `others`. */
+static void touch(struct invariants *invariants, const struct staged *some, const struct staged *others,
+                  uint64_t version)
+{
+    for (size_t i = 0; i < some->count; i++)
+        if (invariants->touched[some->chambers[i]] == 0 && !listed(others, some->chambers[i]))
+            invariants->touched[some->chambers[i]] = version;
+}
+
 static void stage(struct world *world, const struct packet *packet)
 {
-    int id = world_defender_number(packet->key + 3);
-    struct staged *staged = &world->invariants->staged[id];
-    json_t *json = document(packet);
-    const json_t *chambers = json_object_get(json, "chambers");
+    struct invariants *invariants = world->invariants;
+    struct staged *staged = &invariants->staged[world_defender_number(packet->key + 3)];
+    struct staged now = {0};
+    if (packet->write != ACTION_KV_DELETE) {
+        json_t *json = document(packet);
+        const json_t *chambers = json_object_get(json, "chambers");
+        now.version = number(json, "version");
+        now.chambers = sim_alloc(json_array_size(chambers), sizeof *now.chambers);
+        for (size_t i = 0; i < json_array_size(chambers); i++)
+            now.chambers[now.count++] =
+                (uint32_t)world_chamber(world, json_string_value(json_array_get(chambers, i)));
+        touch(invariants, &now, staged, now.version);
+        touch(invariants, staged, &now, now.version);
+        json_decref(json);
+    }
+    world_trace(world, NULL, "stored: %s, version %llu, %zu chambers", packet->key,
+                (unsigned long long)now.version, now.count);
     free(staged->chambers);
-    *staged = (struct staged){.version = number(json, "version")};
-    staged->chambers = sim_alloc(json_array_size(chambers), sizeof *staged->chambers);
-    for (size_t i = 0; i < json_array_size(chambers); i++)
-        staged->chambers[staged->count++] =
-            (uint32_t)world_chamber(world, json_string_value(json_array_get(chambers, i)));
-    json_decref(json);
+    *staged = now;
 }
 
 struct commit {
@@ -278,6 +308,7 @@ struct commit {
     struct assign_defender *members;
     size_t member_count;
     bool emergency;
+    uint64_t version;
 };
 
 static bool is_member(const struct commit *commit, int32_t id)
@@ -296,14 +327,15 @@ static void read_members(struct world *world, const json_t *json, struct commit 
     commit->members = arena_calloc(&invariants->arena, json_array_size(members) + 1, sizeof *commit->members);
     for (size_t c = 0; c < world->chambers_max; c++)
         commit->owners[c] = ASSIGN_NOBODY;
+    memset(invariants->assigned, 0, CLUSTER_MEMBERS_MAX * sizeof *invariants->assigned);
     for (size_t m = 0; m < json_array_size(members); m++) {
         const json_t *member = json_array_get(members, m);
         int id = world_defender_number(json_string_value(json_object_get(member, "id")));
         commit->members[commit->member_count++].number = id;
         const struct staged *staged = &invariants->staged[id];
-        if (number(member, "count") == 0)
-            continue;
-        CHECK(world, INVARIANT_COMMIT, staged->version == number(member, "assigned"),
+        invariants->assigned[id] = number(member, "assigned");
+        CHECK(world, INVARIANT_COMMIT,
+              staged->version == number(member, "assigned") && staged->count == number(member, "count"),
               "the map commits version %llu of to.defender-%d, which is at %llu",
               (unsigned long long)number(member, "assigned"), id, (unsigned long long)staged->version);
         for (size_t i = 0; i < staged->count; i++) {
@@ -314,6 +346,23 @@ static void read_members(struct world *world, const json_t *json, struct commit 
             *owner = id;
         }
     }
+    invariants->members = commit->member_count;
+}
+
+/* A new leader has put its token on what is in force. What one before it has written and not committed may
+ * stand in the members' keys: that is not in force, and the next commit writes it over. */
+static void check_stamp(struct world *world, const json_t *json)
+{
+    struct invariants *invariants = world->invariants;
+    const json_t *members = json_object_get(json, "members");
+    bool same = json_array_size(members) == invariants->members;
+    for (size_t m = 0; same && m < json_array_size(members); m++) {
+        const json_t *member = json_array_get(members, m);
+        int id = world_defender_number(json_string_value(json_object_get(member, "id")));
+        same = invariants->assigned[id] == number(member, "assigned");
+    }
+    CHECK(world, INVARIANT_COMMIT, same, "version %llu changes under a new token",
+          (unsigned long long)invariants->map_version);
 }
 
 /* Moves allowed beside those of chambers whose owner has gone: the budget, or what balance needs at the
@@ -341,14 +390,17 @@ static size_t moves_allowed(struct world *world, const struct commit *commit, si
     return result.statistics.moved > budget ? result.statistics.moved : budget;
 }
 
+/* What a leader has written and not committed is under way: whoever leads after it may finish or undo that.
+ */
 static void check_movement(struct world *world, const struct commit *commit)
 {
     struct invariants *invariants = world->invariants;
     size_t moved = 0, chambers = 0;
     for (size_t c = 0; c < world->chambers_max; c++) {
         int32_t was = invariants->owners[c], is = commit->owners[c];
+        bool under_way = invariants->touched[c] && invariants->touched[c] < commit->version;
         chambers += is != ASSIGN_NOBODY;
-        moved += was != ASSIGN_NOBODY && is != was && is_member(commit, was);
+        moved += !under_way && was != ASSIGN_NOBODY && is != was && is_member(commit, was);
     }
     if (invariants->rolling && invariants->map_version > 0) {
         size_t changed = 0;
@@ -372,7 +424,8 @@ static void check_commit(struct world *world, const struct packet *packet)
     json_t *json = document(packet);
     uint64_t version = number(json, "version"), token = number(json, "token");
     const char *lifecycle = json_string_value(json_object_get(json, "lifecycle"));
-    struct commit commit = {.emergency = lifecycle &&
+    struct commit commit = {.version = version,
+                            .emergency = lifecycle &&
                                          strcmp(lifecycle, cluster_lifecycle_name(LIFECYCLE_EMERGENCY)) == 0};
     bool stamp = version == invariants->map_version && token > invariants->map_token;
     CHECK(world, INVARIANT_COMMIT, version > invariants->map_version || stamp,
@@ -381,14 +434,16 @@ static void check_commit(struct world *world, const struct packet *packet)
     CHECK(world, INVARIANT_COMMIT, token >= invariants->map_token,
           "a deposed leader commits: token %llu after %llu", (unsigned long long)token,
           (unsigned long long)invariants->map_token);
-    read_members(world, json, &commit);
-    if (stamp) /* a new leader puts its token on what is in force: nothing else changes */
-        CHECK(world, INVARIANT_COMMIT,
-              memcmp(invariants->owners, commit.owners, world->chambers_max * sizeof *commit.owners) == 0,
-              "version %llu changes under a new token", (unsigned long long)version);
-    else
+    world_trace(world, NULL, "stored: map, version %llu, token %llu, %s", (unsigned long long)version,
+                (unsigned long long)token, lifecycle);
+    if (stamp) {
+        check_stamp(world, json);
+    } else {
+        read_members(world, json, &commit);
         check_movement(world, &commit);
-    memcpy(invariants->owners, commit.owners, world->chambers_max * sizeof *commit.owners);
+        memcpy(invariants->owners, commit.owners, world->chambers_max * sizeof *commit.owners);
+        memset(invariants->touched, 0, world->chambers_max * sizeof *invariants->touched);
+    }
     invariants->map_version = version;
     invariants->map_token = token;
     arena_reset(&invariants->arena);
@@ -424,12 +479,10 @@ void invariants_written(struct world *world, const struct packet *packet, uint64
         note_claim(world, packet);
     else if (packet->bucket == BUCKET_ELECTION)
         note_lease(world, packet, revision);
-    else if (packet->bucket == BUCKET_ASSIGNMENTS && packet->write != ACTION_KV_DELETE) {
-        if (strncmp(packet->key, "to.", 3) == 0)
-            stage(world, packet);
-        else
-            check_commit(world, packet);
-    }
+    else if (packet->bucket == BUCKET_ASSIGNMENTS && strncmp(packet->key, "to.", 3) == 0)
+        stage(world, packet);
+    else if (packet->bucket == BUCKET_ASSIGNMENTS)
+        check_commit(world, packet);
 }
 
 /* --- rolling updates --- */
@@ -570,6 +623,8 @@ struct invariants *invariants_open(struct world *world)
     invariants->claimants = sim_alloc(CLUSTER_MEMBERS_MAX, sizeof *invariants->claimants);
     invariants->claimant_lives = sim_alloc(CLUSTER_MEMBERS_MAX, sizeof *invariants->claimant_lives);
     invariants->staged = sim_alloc(CLUSTER_MEMBERS_MAX, sizeof *invariants->staged);
+    invariants->touched = sim_alloc(world->chambers_max, sizeof *invariants->touched);
+    invariants->assigned = sim_alloc(CLUSTER_MEMBERS_MAX, sizeof *invariants->assigned);
     invariants->owners = sim_alloc(world->chambers_max, sizeof *invariants->owners);
     for (size_t i = 0; i < CLUSTER_MEMBERS_MAX; i++)
         invariants->claimants[i] = NATS_NOBODY;
@@ -587,6 +642,8 @@ void invariants_close(struct invariants *invariants)
     free(invariants->claimants);
     free(invariants->claimant_lives);
     free(invariants->staged);
+    free(invariants->assigned);
+    free(invariants->touched);
     free(invariants->owners);
     arena_free(&invariants->arena);
     free(invariants);
