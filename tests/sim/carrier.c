@@ -72,6 +72,10 @@ static bool set_equal(const struct chamber_set *a, const struct chamber_set *b)
 
 /* --- changing the consumer --- */
 
+static const char *const STEP_NAMES[] = {
+    [STEP_IDLE] = "idle", [STEP_DELETE] = "delete", [STEP_SHRINK] = "shrink",
+    [STEP_WARM] = "warm", [STEP_GROW] = "grow",     [STEP_RESET] = "reset"};
+
 static void advance(struct process *process);
 
 static void retry(void *context, void *target, uint64_t change)
@@ -110,6 +114,9 @@ static void send_step(struct process *process, enum packet_kind kind, const stru
         packet->count = copy.count;
     }
     carrier->changing = true;
+    if (!carrier->refused)
+        world_trace(process->world, process, "consumer of defender-%d: %s, %zu filters", carrier->consumer,
+                    STEP_NAMES[carrier->step], packet->count);
     network_send(process, packet);
 }
 
@@ -166,6 +173,7 @@ static void in_force(struct process *process)
     struct carrier *carrier = &process->carrier;
     carrier->step = STEP_IDLE;
     carrier->ready = carrier->held.count > 0;
+    world_trace(process->world, process, "consumer of defender-%d: in force", carrier->consumer);
     process_step(process,
                  &(struct cluster_event){.kind = EVENT_FILTERS_IN_FORCE, .version = carrier->version});
 }
@@ -195,6 +203,10 @@ void carrier_answered(struct process *process, int code)
 {
     struct carrier *carrier = &process->carrier;
     carrier->changing = false;
+    if (code && !(carrier->refused && code == ERR_CONFLICT))
+        world_trace(process->world, process, "consumer of defender-%d: %s: %s", carrier->consumer,
+                    STEP_NAMES[carrier->step], error_name(code));
+    carrier->refused = code == ERR_CONFLICT;
     bool transient = code == ERR_TIMEOUT || code == ERR_UNAVAILABLE;
     bool created = carrier->step == STEP_GROW && carrier->held.count == 0;
     if (carrier->step == STEP_DELETE && (code == 0 || code == ERR_NOT_FOUND)) {
@@ -299,6 +311,7 @@ void carrier_lost(struct process *process, int consumer)
         carrier->detached || (carrier->step == STEP_GROW && carrier->held.count == 0) ||
         (carrier->step == STEP_WARM && carrier->held.count == 0))
         return;
+    world_trace(process->world, process, "consumer of defender-%d: is gone", carrier->consumer);
     carrier->fresh = true;
     carrier->ready = false;
     carrier->credit = 0;

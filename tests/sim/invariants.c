@@ -168,8 +168,7 @@ void invariants_stepped(struct world *world, struct process *process)
         return;
     for (size_t p = 0; p < world->slots; p++) {
         struct process *other = &world->processes[p];
-        if (other == process || !other->alive || other->paused || other->id != process->id ||
-            !other->told_connected || world->now_us - other->disturbed_us < SIM_SECOND_US)
+        if (other == process || !other->alive || other->id != process->id || excused(other))
             continue;
         CHECK(world, INVARIANT_ONE_ID, !process_status(other).certain,
               "processes %zu and %zu both hold defender-%d for certain", process->index, other->index,
@@ -380,14 +379,17 @@ static size_t moves_allowed(struct world *world, const struct commit *commit, si
                                  .chamber_count = count,
                                  .defenders = commit->members,
                                  .defender_count = commit->member_count,
-                                 .options = assign_options_default(),
-                                 .mode = ASSIGN_RELEVEL};
-    struct assign_result result;
-    struct error err;
-    size_t budget = (size_t)(input.options.movement_budget * (double)chambers) + 1;
-    if (assign_compute(&input, &invariants->arena, &result, &err))
-        return budget;
-    return result.statistics.moved > budget ? result.statistics.moved : budget;
+                                 .options = assign_options_default()};
+    size_t most = (size_t)(input.options.movement_budget * (double)chambers) + 1;
+    const enum assign_mode modes[] = {ASSIGN_NORMAL, ASSIGN_RELEVEL};
+    for (int i = 0; i < 2; i++) {
+        struct assign_result result;
+        struct error err;
+        input.mode = modes[i];
+        if (assign_compute(&input, &invariants->arena, &result, &err) == 0 && result.statistics.moved > most)
+            most = result.statistics.moved;
+    }
+    return most;
 }
 
 /* What a leader has written and not committed is under way: whoever leads after it may finish or undo that.
@@ -459,6 +461,14 @@ static void note_claim(struct world *world, const struct packet *packet)
     invariants->claimant_lives[id] = packet->process->life;
 }
 
+/* A chamber that nobody had described: the leader gives it a weight. */
+static void note_weight(struct world *world, const struct packet *packet)
+{
+    json_t *json = document(packet);
+    world->weights[world_chamber(world, packet->key)] = (int64_t)number(json, "weight");
+    json_decref(json);
+}
+
 static void note_lease(struct world *world, const struct packet *packet, uint64_t revision)
 {
     struct invariants *invariants = world->invariants;
@@ -479,6 +489,8 @@ void invariants_written(struct world *world, const struct packet *packet, uint64
         note_claim(world, packet);
     else if (packet->bucket == BUCKET_ELECTION)
         note_lease(world, packet, revision);
+    else if (packet->bucket == BUCKET_CHAMBERS)
+        note_weight(world, packet);
     else if (packet->bucket == BUCKET_ASSIGNMENTS && strncmp(packet->key, "to.", 3) == 0)
         stage(world, packet);
     else if (packet->bucket == BUCKET_ASSIGNMENTS)
@@ -550,10 +562,21 @@ static void check_delivered(struct world *world)
           world->names[chamber], (double)published_us / 1e6);
 }
 
+static bool somebody_can_lead(const struct world *world)
+{
+    for (size_t p = 0; p < world->slots; p++) {
+        const struct process *process = &world->processes[p];
+        if (process->alive && !process->paused && !process->cut && process->told_connected &&
+            process->id != NATS_NOBODY && !process->draining)
+            return true;
+    }
+    return false;
+}
+
 static void check_leader(struct world *world)
 {
     struct invariants *invariants = world->invariants;
-    if (world_leader(world))
+    if (world_leader(world) || !somebody_can_lead(world))
         invariants->led_us = world->now_us;
     int64_t since_us =
         invariants->led_us > invariants->disturbed_us ? invariants->led_us : invariants->disturbed_us;

@@ -171,13 +171,29 @@ static void ask_write(struct process *process, const struct cluster_action *acti
     send_request(process, packet);
 }
 
-static void send_watch(struct process *process, const struct watch *watch)
+static void watch_late(void *world, void *target, uint64_t id);
+
+static void send_watch(struct process *process, struct watch *watch)
 {
+    watch->id = ++process->next_watch; /* what an earlier one still brings is not ours */
+    watch->current = false;
+    world_after(process->world, REQUEST_TIMEOUT_MS * SIM_MS_US, watch_late, process, watch->id);
     struct packet *packet = packet_new(process, PACKET_WATCH);
     packet->watch = watch->id;
     packet->bucket = watch->bucket;
     snprintf(packet->key, sizeof packet->key, "%s", watch->pattern);
     network_send(process, packet);
+}
+
+/* As src/bus/kv.c: a watch that the server has not answered is asked for again. */
+static void watch_late(void *world, void *target, uint64_t id)
+{
+    struct process *process = target;
+    if (process->paused)
+        world_after(world, REQUEST_TIMEOUT_MS * SIM_MS_US, watch_late, target, id);
+    for (size_t i = 0; process->alive && !process->paused && i < process->watch_count; i++)
+        if (process->watches[i].id == id && !process->watches[i].current && process->told_connected)
+            send_watch(process, &process->watches[i]);
 }
 
 static void end_watch(struct process *process, size_t i)
@@ -200,7 +216,7 @@ static void ask_watch(struct process *process, const struct cluster_action *acti
         return;
     assert(process->watch_count < SIM_WATCHES_MAX);
     struct watch *watch = &process->watches[process->watch_count++];
-    *watch = (struct watch){.id = ++process->next_watch, .bucket = (int)action->bucket};
+    *watch = (struct watch){.bucket = (int)action->bucket};
     snprintf(watch->pattern, sizeof watch->pattern, "%s", action->key);
     send_watch(process, watch);
 }
@@ -358,6 +374,7 @@ void process_receive(struct process *process, struct packet *packet)
         for (size_t i = 0; i < process->watch_count; i++) {
             if (process->watches[i].id != packet->watch)
                 continue;
+            process->watches[i].current |= packet->kind == PACKET_CURRENT;
             struct cluster_event event = {
                 .kind = packet->kind == PACKET_ENTRY ? EVENT_KV_ENTRY : EVENT_KV_CURRENT,
                 .bucket = (enum cluster_bucket)process->watches[i].bucket,
@@ -396,10 +413,8 @@ void process_connected(struct process *process)
 {
     process->disconnected_us = process->world->now_us;
     process->told_connected = true;
-    for (size_t i = 0; i < process->watch_count; i++) {
-        process->watches[i].id = ++process->next_watch; /* what the old one still brings is not ours */
+    for (size_t i = 0; i < process->watch_count; i++)
         send_watch(process, &process->watches[i]);
-    }
     if (process->id != NATS_NOBODY)
         subscribe(process);
     process_step(process, &(struct cluster_event){.kind = EVENT_CONNECTED});

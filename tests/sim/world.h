@@ -152,6 +152,7 @@ struct watch {
     uint64_t id;
     int bucket;
     char pattern[SIM_KEY_BYTES];
+    bool current; /* the server has answered */
 };
 
 struct job {
@@ -183,6 +184,7 @@ struct carrier {
     uint64_t change; /* counts changes, so that a timer of an earlier one does nothing */
     size_t credit;   /* messages that the server may still send */
     bool detached;   /* ACTION_KEEP_CONSUMER */
+    bool refused;    /* another still holds one of the filters */
     bool resume;     /* the connection was lost: the filters must be set again */
     bool warmed;
 };
