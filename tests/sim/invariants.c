@@ -282,8 +282,11 @@ static void touch(struct invariants *invariants, const struct staged *some, cons
 static void stage(struct world *world, const struct packet *packet)
 {
     struct invariants *invariants = world->invariants;
-    struct staged *staged = &invariants->staged[world_defender_number(packet->key + 3)];
+    int id = world_defender_number(packet->key + 3);
+    struct staged *staged = &invariants->staged[id];
     struct staged now = {0};
+    if (invariants->assigned[id] == 0)
+        staged->count = 0; /* left by one that is not in the map: says nothing */
     if (packet->write != ACTION_KV_DELETE) {
         json_t *json = document(packet);
         const json_t *chambers = json_object_get(json, "chambers");
@@ -402,7 +405,10 @@ static void check_movement(struct world *world, const struct commit *commit)
         int32_t was = invariants->owners[c], is = commit->owners[c];
         bool under_way = invariants->touched[c] && invariants->touched[c] < commit->version;
         chambers += is != ASSIGN_NOBODY;
-        moved += !under_way && was != ASSIGN_NOBODY && is != was && is_member(commit, was);
+        if (under_way || was == ASSIGN_NOBODY || is == was || !is_member(commit, was))
+            continue;
+        moved++;
+        world_trace(world, NULL, "%s moves from defender-%d to defender-%d", world->names[c], was, is);
     }
     if (invariants->rolling && invariants->map_version > 0) {
         size_t changed = 0;
@@ -593,6 +599,8 @@ static void look(void *context, void *target, uint64_t argument)
     (void)argument;
     struct world *world = context;
     check_leader(world);
+    if (!somebody_can_lead(world)) /* all are cut off or paused: the bound begins when one is back */
+        invariants_disturbed(world, 20000);
     bool settled = invariants_settled(world);
     if (settled) {
         check_owned(world);
