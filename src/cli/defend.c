@@ -16,7 +16,7 @@ static const struct command command = {
         "NATS and the store are found by --nats and --store, or by CHAMBERLAIN_NATS and CHAMBERLAIN_STORE.",
     .examples =
         "  chamberlain defend --nats nats://127.0.0.1:4222 --store sqlite:/var/lib/chamberlain/store.db\n"
-        "  chamberlain defend --id defender-3 --log-format json --log-level debug",
+        "  chamberlain defend --group canary --share 10% --log-format json --log-level debug",
 };
 
 /* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
@@ -51,17 +51,23 @@ int cli_defend(int argc, char **argv)
                                        .ca_file = getenv("CHAMBERLAIN_NATS_CA"),
                                        .certificate_file = getenv("CHAMBERLAIN_NATS_CERTIFICATE"),
                                        .key_file = getenv("CHAMBERLAIN_NATS_KEY"),
-                                       .version = CHAMBERLAIN_VERSION,
-                                       .id = "defender-0"};
-    int64_t in_flight = 0, threads = 0, replicas = 0, cache_mb = 0, ack_wait_us = 0, sweep_age_us = 0,
-            sweep_interval_us = 0, missing_delay_us = 0;
+                                       .version = CHAMBERLAIN_VERSION};
+    int64_t pool = 0, expected = 0, in_flight = 0, threads = 0, replicas = 0, cache_mb = 0, ack_wait_us = 0,
+            sweep_age_us = 0, sweep_interval_us = 0, missing_delay_us = 0;
     const char *level = "info", *format = "text";
     const struct command_option table[] = {
         {"nats", OPTION_TEXT, &options.nats_url, "URL", "NATS server, or several with commas"},
         {"store", OPTION_TEXT, &options.store_url, "URL", "sqlite:PATH"},
         {"cell", OPTION_TEXT, &options.cell, "NAME",
          "part of the fab whose names are prefixed (default none)"},
-        {"id", OPTION_TEXT, &options.id, "ID", "this defender's name (default defender-0)"},
+        {"seat", OPTION_TEXT, &options.seat, "FILE",
+         "a file of this defender's own: restarted on it, it is back in its place at once"},
+        {"group", OPTION_TEXT, &options.group, "NAME", "blue, canary, ...: shown in status"},
+        {"share", OPTION_FRACTION, &options.share, "PART",
+         "the most of all weight this one may hold, e.g. 10%"},
+        {"pool", OPTION_INTEGER, &pool, "N",
+         "how many IDs there are; who finds none free stands by (default 1000)"},
+        {"expected", OPTION_INTEGER, &expected, "N", "how many defenders there will be: windows close early"},
         {"version-label", OPTION_TEXT, &options.version, "TEXT",
          "version shown in status (default: the software's)"},
         {"max-in-flight", OPTION_INTEGER, &in_flight, "N", "contexts judged side by side (default 64)"},
@@ -99,6 +105,8 @@ int cli_defend(int argc, char **argv)
         command_failed(&command, &err);
         return EXIT_USAGE;
     }
+    options.pool = (int)pool;
+    options.expected_members = (int)expected;
     options.max_in_flight = (int)in_flight;
     options.compute_threads = (int)threads;
     options.replicas = (int)replicas;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "bus/jetstream.h"
+#include "bus/kv.h"
 #include "bus/names.h"
 #include "collector/import.h"
 #include "collector/pack.h"
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <uthash.h>
 
 enum {
     IN_FLIGHT_MAX = 64,
@@ -40,10 +42,17 @@ static const struct command command = {
     .max_operands = COMMAND_OPERANDS_ANY,
 };
 
+/* A chamber that this import has told the roster of. */
+struct known_chamber {
+    char *key; /* "{tool}.{chamber}" as subject tokens */
+    UT_hash_handle hh;
+};
+
 struct importer {
     struct session session;
     bool json, quiet;
     struct import_summary summary;
+    struct known_chamber *chambers;
     size_t in_flight;
     size_t announced, existed, conflicts;
     bool told_waiting; /* that something is away has been said */
@@ -111,6 +120,53 @@ static void retry_or_fail(struct shipment *shipment, uv_timer_cb again, int code
     importer->told_waiting = true;
     uv_timer_start(&shipment->timer, again, RETRY_MS, 0);
 }
+
+/* --- the roster: so that a new chamber is owned before its first announcement comes --- */
+
+static void on_registered(void *arg, int code, const struct error *error, uint64_t revision)
+{
+    /* A chamber that is not registered is found by its messages, a moment later. */
+    (void)arg;
+    (void)code;
+    (void)error;
+    (void)revision;
+}
+
+static void register_chamber(struct importer *importer, const struct context *context)
+{
+    char bucket[NAMES_BYTES], key[NAMES_BYTES], value[64];
+    if (names_for_chamber("", "x", context->tool, context->chamber, key, NULL))
+        return;
+    const char *token = key + strlen("x.");
+    struct known_chamber *known;
+    HASH_FIND_STR(importer->chambers, token, known);
+    if (known || (known = calloc(1, sizeof *known)) == NULL)
+        return;
+    known->key = strdup(token);
+    if (known->key == NULL) {
+        free(known);
+        return;
+    }
+    HASH_ADD_KEYPTR(hh, importer->chambers, known->key, strlen(known->key), known);
+    /* Points a run: sensors x frequency x duration. */
+    int64_t weight = context->point_count > 0 ? context->point_count : 1;
+    int length = snprintf(value, sizeof value, "{\"weight\":%lld}", (long long)weight);
+    kv_create(importer->session.bus, names_stream(importer->session.cell, "chambers", bucket), token, value,
+              (size_t)length, on_registered, NULL);
+}
+
+static void forget_chambers(struct importer *importer)
+{
+    struct known_chamber *known, *next;
+    HASH_ITER(hh, importer->chambers, known, next)
+    {
+        HASH_DEL(importer->chambers, known);
+        free(known->key);
+        free(known);
+    }
+}
+
+/* --- shipping --- */
 
 static void on_announced(void *arg, int code, int api_error, const struct error *error,
                          const json_t *response)
@@ -236,6 +292,7 @@ static int take_context(void *arg, const struct import_context *context, struct 
         free(shipment);
         return code;
     }
+    register_chamber(importer, &context->context);
     uv_timer_init(&importer->session.loop, &shipment->timer);
     shipment->timer.data = shipment;
     shipment->give_up_ns = clock_mono_ns() + PATIENCE_MS * INT64_C(1000000);
@@ -431,6 +488,7 @@ int cli_import(int argc, char **argv)
     int shipped = drain(&importer, code ? NULL : &err);
     code = code ? code : shipped;
     print_summary(&importer);
+    forget_chambers(&importer);
     session_close(&importer.session);
     mapping_free(mapping);
     if (code)

@@ -15,6 +15,7 @@ static const struct {
     {"import", cli_import, "read trace files (CSV, TSV, .gz) and announce them as completed contexts"},
     {"wait", cli_wait, "wait until everything announced has been judged"},
     {"status", cli_status, "show defenders, contexts and process times"},
+    {"assignments", cli_assignments, "show which defender owns which chambers"},
     {"charts", cli_charts, "check, learn, use, list and show charts"},
     {"alarms", cli_alarms, "show alarms, or follow them"},
     {"context", cli_context, "show the verdict of every chart of one context"},
@@ -32,7 +33,7 @@ static void print_usage(FILE *out)
     fprintf(out, "Usage: chamberlain COMMAND [options]\n\n"
                  "Fault detection for semiconductor fabs: judges every run of every chamber.\n\nCommands:\n");
     for (int i = 0; i < SUBCOMMANDS; i++)
-        fprintf(out, "  %-10s %s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(out, "  %-11s %s\n", subcommands[i].name, subcommands[i].summary);
     fprintf(out, "\n`chamberlain COMMAND --help` explains each, with an example. Start here:\n"
                  "  chamberlain up --dir fab                      # in one terminal\n"
                  "  chamberlain import --dir fab data/lam9600     # in another\n");

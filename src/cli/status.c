@@ -3,9 +3,13 @@
 #include "cli/session.h"
 
 #include "bus/names.h"
+#include "cli/table.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { DETAILED_MEMBERS_MAX = 3, WATCH_POLL_MS = 200 };
 
 static const struct command command = {
     .name = "status",
@@ -36,11 +40,17 @@ static json_t *gather(struct session *session, struct error *err)
     json_t *leader = json_null();
     size_t i;
     json_t *member;
-    json_array_foreach(members, i, member) if (json_is_true(json_object_get(member, "leads"))) leader =
-        json_object_get(member, "id");
+    json_int_t map_version = 0;
+    json_array_foreach(members, i, member)
+    {
+        json_int_t seen = json_integer_value(json_object_get(member, "map_version"));
+        map_version = seen > map_version ? seen : map_version;
+        if (json_is_true(json_object_get(member, "leads")))
+            leader = json_object_get(member, "id");
+    }
     json_t *status =
-        json_pack("{s:s, s:s, s:O, s:O, s:i, s:o}", "nats", session->nats_url, "store", session->store_url,
-                  "members", members, "leader", leader, "map_version", 0, "contexts", contexts);
+        json_pack("{s:s, s:s, s:O, s:O, s:I, s:o}", "nats", session->nats_url, "store", session->store_url,
+                  "members", members, "leader", leader, "map_version", map_version, "contexts", contexts);
     json_object_set_new(status, "messages_waiting", messages >= 0 ? json_integer(messages) : json_null());
     if (nats_error.code)
         json_object_set_new(status, "nats_error", json_string(nats_error.text));
@@ -87,6 +97,45 @@ static void print_member(const json_t *member)
     print_steps(member);
 }
 
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+/* Many defenders: a line each. */
+static void print_members(const json_t *members)
+{
+    static const struct table_column columns[] = {
+        {"defender", false},  {"state", false},      {"version", false}, {"pid", true},
+        {"chambers", true},   {"assignment", true},  {"judged", true},   {"in flight", true},
+        {"cache hits", true}, {"total p95 ms", true}};
+    struct table table;
+    struct strbuf out;
+    table_init(&table, columns, sizeof columns / sizeof *columns);
+    strbuf_init(&out);
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        const json_t *member = json_array_get(members, i), *cache = json_object_get(member, "cache");
+        double hits = number(cache, "hits"), misses = number(cache, "misses");
+        table_add(&table, text_of(member, "id"));
+        table_addf(&table, "%s%s", text_of(member, "state"),
+                   json_is_true(json_object_get(member, "leads")) ? " *" : "");
+        table_add(&table, text_of(member, "version"));
+        table_addf(&table, "%.0f", number(member, "pid"));
+        table_addf(&table, "%.0f", number(member, "chambers"));
+        table_addf(&table, "%.0f", number(member, "assignment"));
+        table_addf(&table, "%.0f", number(json_object_get(member, "counts"), "judged"));
+        table_addf(&table, "%.0f", number(member, "in_flight"));
+        table_addf(&table, "%.1f %%", hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0);
+        table_addf(&table, "%.2f",
+                   number(json_object_get(json_object_get(member, "steps"), "total"), "p95_ms"));
+    }
+    table_format(&table, 2, &out);
+    fputs(out.text, stdout);
+    strbuf_free(&out);
+    table_free(&table);
+}
+
 static void print_status(const json_t *status)
 {
     const json_t *contexts = json_object_get(status, "contexts");
@@ -99,18 +148,60 @@ static void print_status(const json_t *status)
            number(contexts, "judged"), number(contexts, "dead"));
     if (!json_is_null(messages))
         printf(", %.0f messages waiting", json_number_value(messages));
-    printf("\ndefenders %zu\n", json_array_size(members));
+    printf("\ndefenders %zu, assignment version %.0f\n", json_array_size(members),
+           number(status, "map_version"));
+    if (json_array_size(members) > DETAILED_MEMBERS_MAX) {
+        print_members(members);
+        return;
+    }
     for (size_t i = 0; i < json_array_size(members); i++)
         print_member(json_array_get(members, i));
+}
+
+/* --- watching --- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static void on_cluster_event(void *arg, const struct bus_message *message)
+{
+    (void)arg;
+    json_t *event = json_loadb(message->data, message->length, 0, NULL);
+    printf("%s  %-14s %s\n", text_of(event, "at"), text_of(event, "id"), text_of(event, "what"));
+    fflush(stdout);
+    json_decref(event);
+}
+
+/* Prints the cluster's decisions as they are made, until Ctrl-C. */
+static int watch_events(struct session *session, struct error *err)
+{
+    char subject[NAMES_BYTES];
+    struct bus_subscription *subscription;
+    bool never = false;
+    int code = bus_subscribe(session->bus, names_subject(session->cell, "cluster.events", subject),
+                             on_cluster_event, NULL, &subscription, err);
+    if (code)
+        return code;
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+    while (!interrupted)
+        session_run_until(session, &never, WATCH_POLL_MS);
+    return 0;
 }
 
 int cli_status(int argc, char **argv)
 {
     const char *dir = NULL;
-    bool json = false;
+    bool json = false, watch = false;
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &dir, "DIR",
          "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        {"watch", OPTION_FLAG, &watch, NULL, "then what happens in the cluster, as it happens, until Ctrl-C"},
         {"json", OPTION_FLAG, &json, NULL, "for programs"},
     };
     enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
@@ -127,7 +218,8 @@ int cli_status(int argc, char **argv)
         print_status(status);
     if (status && json)
         putchar('\n');
-    bool failed = status == NULL;
+    fflush(stdout);
+    bool failed = status == NULL || (watch && watch_events(&session, &err) != 0);
     json_decref(status);
     session_close(&session);
     return failed ? command_failed(&command, &err) : 0;

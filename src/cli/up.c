@@ -25,6 +25,8 @@ enum {
     SERVER_START_MS = 20 * 1000,
     READY_MS = 60 * 1000,
     POLL_MS = 50,
+    ASK_TIMEOUT_MS = 500,
+    UP_DEFENDERS_MAX = 512,
     SERVER_STOP_MS = 10 * 1000,
     DEFENDER_STOP_MS = 28 * 1000 /* its own drain takes 25 s at most */
 };
@@ -33,8 +35,8 @@ static const struct command command = {
     .name = "up",
     .operands = "",
     .summary = "Starts a whole cluster on this machine and keeps it running: nats-server (or the one at "
-               "CHAMBERLAIN_NATS), a\n"
-               "defender with the embedded SQLite store. Prints `ready` when contexts can be announced. "
+               "CHAMBERLAIN_NATS), some\n"
+               "defenders with the embedded SQLite store. Prints `ready` when contexts can be announced. "
                "Ctrl-C ends all of\n"
                "it; a second start finds the data again.",
     .examples = "  chamberlain up --dir fab\n"
@@ -44,7 +46,8 @@ static const struct command command = {
 struct up {
     const char *dir_given, *charts_file, *store_kind, *log_level, *log_format;
     int64_t nats_port, http_port, defenders;
-    const char *sweep_age, *sweep_interval, *ack_wait, *missing_delay, *tchart_retention, *uchart_retention;
+    const char *compute_threads, *sweep_age, *sweep_interval, *ack_wait, *missing_delay, *tchart_retention,
+        *uchart_retention;
     bool retain_by_event;
 
     char dir[PATH_MAX];
@@ -58,7 +61,15 @@ struct up {
     uv_signal_t term, interrupt;
     bool stopping;
     struct supervisor *supervisor;
-    struct supervised *server, *defender;
+    struct supervised *server;
+    struct supervised
+        *seats[UP_DEFENDERS_MAX]; /* a defender each; which ID it has is the cluster's business */
+    size_t seat_count;
+    const char *version; /* label of what is started from now on */
+    char version_text[128];
+    uv_signal_t roll_signal;
+    bool roll_asked;
+    int rolls; /* successors have seats of their own */
 };
 
 /* --- the directory --- */
@@ -93,8 +104,10 @@ static void write_cluster_file(void *arg)
     json_t *children = json_object();
     if (up->server)
         json_object_set_new(children, "nats-server", json_integer(supervised_pid(up->server)));
-    if (up->defender)
-        json_object_set_new(children, "defender-0", json_integer(supervised_pid(up->defender)));
+    for (size_t i = 0; i < up->seat_count; i++)
+        if (up->seats[i])
+            json_object_set_new(children, supervised_name(up->seats[i]),
+                                json_integer(supervised_pid(up->seats[i])));
     json_t *cluster = json_pack("{s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url,
                                 "cell", "", "pid", (int)getpid(), "children", children);
     if (json_dump_file(cluster, temporary, JSON_INDENT(2)) || rename(temporary, path))
@@ -229,16 +242,21 @@ static int start_server(struct up *up, struct error *err)
     return 0;
 }
 
-static int start_defender(struct up *up, struct error *err)
+static int start_defender(struct up *up, size_t seat, struct supervised **child, struct error *err)
 {
-    char log[PATH_MAX + 32], parent[32];
-    snprintf(log, sizeof log, "%s/defender-0.log", up->dir);
+    char name[64], log[PATH_MAX + 96], parent[32];
+    snprintf(name, sizeof name, "defender-%zu", seat);
+    snprintf(log, sizeof log, "%s/%s.log", up->dir, name);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
     setenv("CHAMBERLAIN_PARENT_PID", parent, 1);
+    char expected[32], seat_file[PATH_MAX + 96];
+    snprintf(seat_file, sizeof seat_file, "%s/%s.%d.seat", up->dir, name, up->rolls);
+    snprintf(expected, sizeof expected, "%lld", (long long)up->defenders);
     const char *argv[SUPERVISOR_ARGUMENTS_MAX] = {
-        up->self,  "defend",      "--id",        "defender-0",  "--nats",       up->nats_url,
-        "--store", up->store_url, "--log-level", up->log_level, "--log-format", up->log_format};
-    size_t count = 12;
+        up->self,      "defend",      "--nats",       up->nats_url,   "--store",         up->store_url,
+        "--log-level", up->log_level, "--log-format", up->log_format, "--version-label", up->version,
+        "--expected",  expected,      "--seat",       seat_file};
+    size_t count = 16;
     const struct {
         const char *option, *value;
     } passed[] = {{"--sweep-age", up->sweep_age},
@@ -246,7 +264,8 @@ static int start_defender(struct up *up, struct error *err)
                   {"--ack-wait", up->ack_wait},
                   {"--missing-delay", up->missing_delay},
                   {"--tchart-retention", up->tchart_retention},
-                  {"--uchart-retention", up->uchart_retention}};
+                  {"--uchart-retention", up->uchart_retention},
+                  {"--compute-threads", up->compute_threads}};
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
         if (passed[i].value) {
             argv[count++] = passed[i].option;
@@ -254,45 +273,134 @@ static int start_defender(struct up *up, struct error *err)
         }
     if (up->retain_by_event)
         argv[count++] = "--retain-by-event";
-    return supervisor_start(up->supervisor, "defender-0", argv, log, &up->defender, err);
+    return supervisor_start(up->supervisor, name, argv, log, child, err);
 }
 
-/* Ready when the defender says that its consumer is in force. */
-static int wait_until_ready(struct up *up, struct error *err)
+/* What a process says of its state: "FOLLOWER"; "" while it does not answer. */
+static void ask_state(struct session *session, pid_t pid, char state[static 32])
 {
-    char log[PATH_MAX + 32];
-    struct session session;
-    snprintf(log, sizeof log, "%s/defender-0.log", up->dir);
-    int code = session_open(&session, up->dir, SESSION_NATS, err);
+    char own[64], subject[NAMES_BYTES];
+    snprintf(own, sizeof own, "cluster.ask.pid-%ld", (long)pid);
+    json_t *answer =
+        session_ask(session, names_subject(session->cell, own, subject), "status", ASK_TIMEOUT_MS, NULL);
+    const char *text = json_string_value(json_object_get(answer, "state"));
+    snprintf(state, 32, "%s", text ? text : "");
+    json_decref(answer);
+}
+
+static bool is_at_work(const char *state)
+{
+    return strcmp(state, "FOLLOWER") == 0 || strcmp(state, "LEADER") == 0;
+}
+
+/* Waits until a defender is in a state that `wanted` accepts. */
+static int wait_for_state(struct up *up, struct session *session, struct supervised *child,
+                          bool (*wanted)(const char *state), struct error *err)
+{
+    int64_t give_up_ns = clock_mono_ns() + READY_MS * INT64_C(1000000);
+    char state[32] = "";
+    while (!up->stopping) {
+        if (supervised_is_running(child))
+            ask_state(session, supervised_pid(child), state);
+        if (wanted(state))
+            return 0;
+        if (supervised_restarts(child) > 2 || clock_mono_ns() > give_up_ns) {
+            char log[PATH_MAX + 96];
+            snprintf(log, sizeof log, "%s/%s.log", up->dir, supervised_name(child));
+            print_log_tail(log);
+            return error_set(err, ERR_UNAVAILABLE,
+                             "%s does not come up; its last words are above, all of them in %s",
+                             supervised_name(child), log);
+        }
+        pause_ms(up, POLL_MS);
+    }
+    return 0;
+}
+
+/* Ready when every defender has its place. */
+static int wait_until_ready(struct up *up, struct session *session, struct error *err)
+{
+    int code = 0;
+    for (size_t i = 0; i < up->seat_count && code == 0; i++)
+        code = wait_for_state(up, session, up->seats[i], is_at_work, err);
+    return code;
+}
+
+/* --- rolling --- */
+
+static bool may_take_over(const char *state)
+{
+    return strcmp(state, "STANDBY") == 0 || is_at_work(state);
+}
+
+/* One seat: the successor stands by, the predecessor leaves, the successor takes its ID with its chambers. */
+static int roll_seat(struct up *up, struct session *session, size_t seat, struct error *err)
+{
+    struct supervised *old = up->seats[seat], *new;
+    int code = start_defender(up, seat, &new, err);
     if (code)
         return code;
-    int64_t give_up_ns = clock_mono_ns() + READY_MS * INT64_C(1000000);
-    bool ready = false;
-    while (!ready && !up->stopping && code == 0) {
-        pause_ms(up, POLL_MS);
-        json_t *members = session_defenders(&session, NULL);
-        const char *state = json_string_value(json_object_get(json_array_get(members, 0), "state"));
-        ready = state && strcmp(state, "STABLE") == 0;
-        json_decref(members);
-        if (!ready && (supervised_restarts(up->defender) > 2 || clock_mono_ns() > give_up_ns)) {
-            print_log_tail(log);
-            code =
-                error_set(err, ERR_UNAVAILABLE,
-                          "the defender does not come up; its last words are above, all of them in %s", log);
-        }
+    code = wait_for_state(up, session, new, may_take_over, err);
+    if (code) {
+        supervised_end(new, SIGTERM, DEFENDER_STOP_MS);
+        return code;
     }
-    session_close(&session);
-    return code;
+    supervised_end(old, SIGTERM, DEFENDER_STOP_MS);
+    up->seats[seat] = new;
+    write_cluster_file(up);
+    while (supervised_is_running(old) && !up->stopping)
+        pause_ms(up, 5);
+    return wait_for_state(up, session, new, is_at_work, err);
+}
+
+static void roll_path(const struct up *up, char path[static PATH_MAX + 32])
+{
+    snprintf(path, PATH_MAX + 32, "%s/roll", up->dir);
+}
+
+/* `up roll` has left the new version's label in a file; it waits for the file to go. */
+static void roll(struct up *up, struct session *session)
+{
+    char path[PATH_MAX + 32], line[96] = "";
+    roll_path(up, path);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return;
+    if (fgets(line, sizeof line, file))
+        line[strcspn(line, "\n")] = '\0';
+    fclose(file);
+    snprintf(up->version_text, sizeof up->version_text, "%s", line);
+    up->version = up->version_text;
+    up->rolls++;
+    LOG_INFO("rolling", LOG_STR("version", up->version), LOG_INT("defenders", up->seat_count));
+    struct error err;
+    int code = 0;
+    for (size_t i = 0; i < up->seat_count && code == 0 && !up->stopping; i++)
+        code = roll_seat(up, session, i, &err);
+    if (code)
+        LOG_ERROR("rolling stopped", LOG_STR("error", err.text));
+    else
+        LOG_INFO("rolled", LOG_STR("version", up->version));
+    unlink(path);
+}
+
+static void on_roll_signal(uv_signal_t *handle, int number)
+{
+    (void)number;
+    struct up *up = handle->data;
+    up->roll_asked = true;
+    uv_stop(&up->loop);
 }
 
 /* Defenders first, so that what they finish can still be acknowledged. */
 static void stop_children(struct up *up)
 {
     up->stopping = true;
-    if (up->defender)
-        supervised_end(up->defender, SIGTERM, DEFENDER_STOP_MS);
-    while (supervised_is_running(up->defender))
-        pause_ms(up, 10);
+    for (size_t i = 0; i < up->seat_count; i++)
+        supervised_end(up->seats[i], SIGTERM, DEFENDER_STOP_MS);
+    for (size_t i = 0; i < up->seat_count; i++)
+        while (supervised_is_running(up->seats[i]))
+            pause_ms(up, 10);
     if (up->server)
         supervised_end(up->server, SIGTERM, SERVER_STOP_MS);
     while (supervised_is_running(up->server))
@@ -307,25 +415,48 @@ static void on_signal(uv_signal_t *handle, int number)
     uv_stop(&up->loop);
 }
 
+static int start_defenders(struct up *up, struct error *err)
+{
+    int code = 0;
+    while (code == 0 && up->seat_count < (size_t)up->defenders) {
+        code = start_defender(up, up->seat_count, &up->seats[up->seat_count], err);
+        if (code == 0)
+            up->seat_count++;
+    }
+    return code;
+}
+
+static int stay(struct up *up, struct error *err)
+{
+    struct session session;
+    int code = session_open(&session, up->dir, SESSION_NATS, err);
+    if (code)
+        return code;
+    code = wait_until_ready(up, &session, err);
+    if (code == 0 && !up->stopping) {
+        fprintf(stderr, "NATS %s, store %s; logs in %s\n", up->nats_url, up->store_url, up->dir);
+        printf("ready\n");
+        fflush(stdout);
+    }
+    while (code == 0 && !up->stopping) {
+        uv_run(&up->loop, UV_RUN_DEFAULT);
+        if (up->roll_asked)
+            roll(up, &session);
+        up->roll_asked = false;
+    }
+    session_close(&session);
+    return code;
+}
+
 static int run(struct up *up, struct error *err)
 {
     int code = start_server(up, err);
-    if (code == 0 && !up->stopping) {
-        write_cluster_file(up);
-        code = start_defender(up, err);
-    }
-    if (code == 0 && !up->stopping) {
-        write_cluster_file(up);
-        code = wait_until_ready(up, err);
-    }
     if (code || up->stopping)
         return code;
-    fprintf(stderr, "NATS %s, store %s; logs in %s\n", up->nats_url, up->store_url, up->dir);
-    printf("ready\n");
-    fflush(stdout);
-    while (!up->stopping)
-        uv_run(&up->loop, UV_RUN_DEFAULT);
-    return 0;
+    write_cluster_file(up);
+    code = start_defenders(up, err);
+    write_cluster_file(up);
+    return code || up->stopping ? code : stay(up, err);
 }
 
 static int open_supervision(struct up *up, struct error *err)
@@ -340,6 +471,9 @@ static int open_supervision(struct up *up, struct error *err)
     up->term.data = up->interrupt.data = up;
     uv_signal_start(&up->term, on_signal, SIGTERM);
     uv_signal_start(&up->interrupt, on_signal, SIGINT);
+    uv_signal_init(&up->loop, &up->roll_signal);
+    up->roll_signal.data = up;
+    uv_signal_start(&up->roll_signal, on_roll_signal, SIGUSR1);
     return supervisor_open(&up->loop, write_cluster_file, up, &up->supervisor, err);
 }
 
@@ -348,20 +482,84 @@ static void close_supervision(struct up *up)
     supervisor_close(up->supervisor);
     uv_close((uv_handle_t *)&up->term, NULL);
     uv_close((uv_handle_t *)&up->interrupt, NULL);
+    uv_close((uv_handle_t *)&up->roll_signal, NULL);
     uv_run(&up->loop, UV_RUN_DEFAULT);
     uv_loop_close(&up->loop);
 }
 
+/* --- `up roll` --- */
+
+static const struct command roll_command = {
+    .name = "up roll",
+    .operands = "",
+    .summary = "Replaces the defenders of a running cluster one by one: each successor stands by, takes over "
+               "the ID of its\n"
+               "predecessor with its chambers, and no chamber moves. Returns when all are replaced.",
+    .examples = "  chamberlain up roll --dir fab --version-label 1.4.2",
+};
+
+static pid_t running_up(const char *dir)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/cluster.json", dir);
+    json_t *cluster = json_load_file(path, 0, NULL);
+    pid_t pid = (pid_t)json_integer_value(json_object_get(cluster, "pid"));
+    json_decref(cluster);
+    return pid > 0 && kill(pid, 0) == 0 ? pid : 0;
+}
+
+static int cli_up_roll(int argc, char **argv)
+{
+    const char *dir = "chamberlain-data", *label = NULL;
+    const struct command_option table[] = {
+        {"dir", OPTION_TEXT, &dir, "DIR", "the cluster's directory (default ./chamberlain-data)"},
+        {"version-label", OPTION_TEXT, &label, "TEXT", "version the new defenders show (default: the time)"},
+    };
+    enum command_next next =
+        command_parse(&roll_command, table, sizeof table / sizeof *table, argc, argv, NULL);
+    if (next != COMMAND_RUN)
+        return next == COMMAND_HELP ? 0 : EXIT_USAGE;
+    struct error err;
+    char path[PATH_MAX + 32], when[CLOCK_RFC3339_BYTES];
+    pid_t pid = running_up(dir);
+    if (pid == 0) {
+        error_set(&err, ERR_NOT_FOUND, "no `chamberlain up` runs in %s", dir);
+        return command_failed(&roll_command, &err);
+    }
+    snprintf(path, sizeof path, "%s/roll", dir);
+    FILE *file = fopen(path, "wx");
+    if (file == NULL) {
+        error_set(&err, ERR_CONFLICT, "%s: %s; is another roll under way?", path, strerror(errno));
+        return command_failed(&roll_command, &err);
+    }
+    fprintf(file, "%s\n", label ? label : clock_format_rfc3339(clock_wall_us(), when));
+    fclose(file);
+    kill(pid, SIGUSR1);
+    while (access(path, F_OK) == 0 && running_up(dir))
+        usleep(POLL_MS * 1000);
+    return 0;
+}
+
 int cli_up(int argc, char **argv)
 {
-    static struct up up = {.store_kind = "sqlite", .log_level = "info", .log_format = "text", .defenders = 1};
+    if (argc > 1 && strcmp(argv[1], "roll") == 0)
+        return cli_up_roll(argc - 1, argv + 1);
+    static struct up up = {.store_kind = "sqlite",
+                           .log_level = "info",
+                           .log_format = "text",
+                           .defenders = 1,
+                           .version = CHAMBERLAIN_VERSION};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
         {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT",
          "of nats-server (default: last time's, else 4222, else a free one)"},
         {"http-port", OPTION_INTEGER, &up.http_port, "PORT",
          "kept for the dashboard, which this version does not have yet"},
-        {"defenders", OPTION_INTEGER, &up.defenders, "N", "this version runs one"},
+        {"defenders", OPTION_INTEGER, &up.defenders, "N", "how many defenders (default 1)"},
+        {"compute-threads", OPTION_TEXT, &up.compute_threads, "N",
+         "threads of each defender that calculate (default: one a core)"},
+        {"version-label", OPTION_TEXT, &up.version, "TEXT",
+         "version the defenders show (default: the software's)"},
         {"charts", OPTION_TEXT, &up.charts_file, "FILE",
          "chart file to put in force (default: the one in force stays)"},
         {"store", OPTION_TEXT, &up.store_kind, "KIND", "sqlite (the default)"},
@@ -388,9 +586,10 @@ int cli_up(int argc, char **argv)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "up");
-    int code = up.defenders == 1 ? 0
-                                 : error_set(&err, ERR_UNSUPPORTED, "--defenders %lld: this version runs one",
-                                             (long long)up.defenders);
+    int code = up.defenders >= 1 && up.defenders <= UP_DEFENDERS_MAX
+                   ? 0
+                   : error_set(&err, ERR_INVALID, "--defenders %lld: choose 1 to %d", (long long)up.defenders,
+                               UP_DEFENDERS_MAX);
     if (code == 0)
         code = make_dir(&up, &err);
     if (code == 0)

@@ -1,12 +1,15 @@
 #include "defender/defender.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
-#include "bus/consumer.h"
 #include "bus/jetstream.h"
 #include "bus/names.h"
-#include "defender/ownership.h"
+#include "defender/carrier.h"
 #include "defender/pipeline.h"
+#include "defender/prewarm.h"
+#include "defender/provision.h"
+#include "defender/seat.h"
 #include "defender/sweep.h"
 
 #include <inttypes.h>
@@ -15,20 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    PROVISION_RETRY_MS = 500,
-    STORE_RETRY_MS = 1000,
-    EXPIRE_BATCH = 200,
-    STREAM_DUPLICATE_WINDOW_S = 120,
-    ALARM_DUPLICATE_WINDOW_S = 3600,
-    ALARM_MAX_AGE_S = 90 * 86400,
-    DEAD_MAX_AGE_S = 365 * 86400,
-    STREAM_COUNT = 3
-};
-
-enum defender_state { STATE_INIT, STATE_DEGRADED, STATE_STABLE, STATE_SHUTDOWN };
-
-static const char *const state_names[] = {"INIT", "DEGRADED", "STABLE", "SHUTDOWN"};
+enum { STORE_RETRY_MS = 1000, EXPIRE_BATCH = 200 };
 
 struct defender {
     const struct defender_options *options;
@@ -40,34 +30,26 @@ struct defender {
     struct cache *cache;
     struct chartsets *chartsets;
     struct pipeline *pipeline;
-    struct consumer *consumer;
+    struct prewarm *prewarm;
+    struct provision *provision;
+    struct carrier *carrier;
     struct sweep *sweep;
     struct metrics metrics;
-    struct ownership ownership;
-    enum defender_state state;
+    struct seat seat;
+    struct cluster_status cluster; /* as of the last change */
+    char id[CLUSTER_NAME_BYTES];   /* whose questions are answered; "" for none */
+    struct bus_subscription *questions;
     int64_t started_us;
 
-    bool charts_known;  /* which chart file is in force, or that none is: before that nothing may be judged */
-    size_t provisioned; /* streams that are known to be there, in the order of stream_spec_at */
-    bool provisioning;
-    char stream_created[64]; /* of dc-notifications: another value is another stream */
-
+    bool charts_known; /* which chart file is in force, or that none is: before that nothing may be judged */
+    bool working;      /* the streams were there once: a conflict after that is not fatal */
+    bool stopping;
     uv_signal_t term, interrupt;
-    uv_timer_t retry, charts_poll, expire_timer, drain_timer;
+    uv_timer_t charts_poll, expire_timer, drain_timer;
     bool expiring, finished;
     int exit_code;
     struct error exit_error;
 };
-
-static void provision(struct defender *defender);
-
-static void set_state(struct defender *defender, enum defender_state state)
-{
-    if (defender->state == state || defender->state == STATE_SHUTDOWN)
-        return;
-    LOG_INFO("state", LOG_STR("from", state_names[defender->state]), LOG_STR("to", state_names[state]));
-    defender->state = state;
-}
 
 /* --- ending --- */
 
@@ -82,10 +64,9 @@ static void stop_loop(struct defender *defender, int code, const struct error *e
     uv_stop(&defender->loop);
 }
 
-static void finish_if_idle(struct defender *defender)
+static void on_cluster_stopped(void *arg)
 {
-    if (defender->state == STATE_SHUTDOWN && pipeline_idle(defender->pipeline))
-        stop_loop(defender, 0, NULL);
+    stop_loop(arg, 0, NULL);
 }
 
 static void on_drain_timeout(uv_timer_t *timer)
@@ -101,191 +82,93 @@ static void on_drain_timeout(uv_timer_t *timer)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct defender *defender = handle->data;
-    if (defender->state == STATE_SHUTDOWN)
+    if (defender->stopping)
         return;
+    defender->stopping = true;
     LOG_INFO("stopping: finishing what is in flight", LOG_INT("signal", number),
              LOG_INT("in_flight", pipeline_in_flight(defender->pipeline)));
-    set_state(defender, STATE_SHUTDOWN);
-    if (defender->consumer)
-        consumer_want(defender->consumer, 0);
-    pipeline_stop(defender->pipeline);
     uv_timer_start(&defender->drain_timer, on_drain_timeout, DEFENDER_DRAIN_MS, 0);
-    finish_if_idle(defender);
+    carrier_stop(defender->carrier);
 }
 
-/* --- the message flow --- */
+/* --- streams and cluster --- */
 
 static void on_capacity_changed(void *arg)
 {
     struct defender *defender = arg;
-    if (defender->state == STATE_STABLE)
-        consumer_want(defender->consumer, pipeline_capacity(defender->pipeline));
-    finish_if_idle(defender);
-}
-
-static void on_message(void *arg, const struct consumer_message *message)
-{
-    struct defender *defender = arg;
-    pipeline_receive(defender->pipeline, message);
-}
-
-static void on_consumer_lost(void *arg, const char *reason)
-{
-    struct defender *defender = arg;
-    if (defender->state == STATE_SHUTDOWN)
-        return;
-    LOG_WARN("consumer lost; making it anew", LOG_STR("reason", reason));
-    set_state(defender, STATE_DEGRADED);
-    provision(defender);
+    if (defender->carrier)
+        carrier_on_capacity(defender->carrier);
 }
 
 static void on_stream_missing(void *arg)
 {
     struct defender *defender = arg;
-    if (defender->state != STATE_SHUTDOWN && bus_is_connected(defender->bus))
-        provision(defender);
+    provision_begin(defender->provision);
 }
 
-/* --- streams and consumer: made when absent, at every connection --- */
-
-static struct stream_spec stream_spec_at(const struct defender *defender, size_t i,
-                                         char name[static NAMES_BYTES], char subject[static NAMES_BYTES])
+static void on_streams_ready(void *arg)
 {
-    static const struct {
-        const char *name, *subject, *retention;
-        int64_t max_age_s, duplicate_window_s;
-    } streams[STREAM_COUNT] = {
-        {STREAM_NOTIFICATIONS, "dc.>", "workqueue", 0, STREAM_DUPLICATE_WINDOW_S},
-        {STREAM_DEAD, "dead.>", "limits", DEAD_MAX_AGE_S, STREAM_DUPLICATE_WINDOW_S},
-        {STREAM_ALARMS, "alarms.>", "limits", ALARM_MAX_AGE_S, ALARM_DUPLICATE_WINDOW_S},
-    };
-    return (struct stream_spec){.name = names_stream(defender->cell, streams[i].name, name),
-                                .subject = names_subject(defender->cell, streams[i].subject, subject),
-                                .retention = streams[i].retention,
-                                .max_age_s = streams[i].max_age_s,
-                                .duplicate_window_s = streams[i].duplicate_window_s,
-                                .replicas = defender->options->replicas};
+    struct defender *defender = arg;
+    defender->working = true;
+    carrier_on_connected(defender->carrier);
 }
 
-static void on_retry(uv_timer_t *timer)
+static void on_streams_refused(void *arg, int code, const struct error *error)
 {
-    provision(timer->data);
-}
-
-static void provision_failed(struct defender *defender, int code, const struct error *error)
-{
-    defender->provisioning = false;
-    if (defender->state == STATE_SHUTDOWN || code == ERR_CLOSED)
-        return;
-    if (code == ERR_CONFLICT && defender->state == STATE_INIT) {
+    struct defender *defender = arg;
+    if (!defender->working)
         stop_loop(defender, code, error);
-        return;
-    }
-    LOG_WARN("streams or consumer not ready; trying again", LOG_STR("error", error->text));
-    uv_timer_start(&defender->retry, on_retry, PROVISION_RETRY_MS, 0);
+    else
+        LOG_ERROR("a stream has other settings now", LOG_STR("error", error->text));
 }
 
-static void on_filters_in_force(void *arg, int code, const struct error *error)
+static void on_stream_replaced(void *arg)
 {
     struct defender *defender = arg;
-    if (code) {
-        provision_failed(defender, code, error);
-        return;
-    }
-    defender->provisioning = false;
-    set_state(defender, STATE_STABLE);
-    on_capacity_changed(defender);
+    pipeline_on_stream_replaced(defender->pipeline);
 }
 
-static void make_consumer(struct defender *defender)
+static void begin_work(struct defender *defender)
 {
-    if (defender->consumer == NULL) {
-        char stream[NAMES_BYTES];
-        struct error err;
-        struct consumer_options options = {
-            .stream = names_stream(defender->cell, STREAM_NOTIFICATIONS, stream),
-            .durable = defender->options->id,
-            .ack_wait_ms = defender->options->ack_wait_ms,
-            .max_ack_pending = (int64_t)defender->options->max_in_flight * PIPELINE_HELD_PER_IN_FLIGHT * 2,
-            .replicas = defender->options->replicas};
-        struct consumer_events events = {.message = on_message, .lost = on_consumer_lost, .arg = defender};
-        int code = consumer_new(defender->bus, &options, &events, &defender->consumer, &err);
-        if (code) {
-            provision_failed(defender, code, &err);
-            return;
-        }
-    }
-    consumer_set_filters(defender->consumer, defender->ownership.filters, defender->ownership.count,
-                         on_filters_in_force, defender);
-}
-
-/* A stream with another birthday is another stream: its sequences mean other messages. */
-static void note_stream(struct defender *defender, const json_t *response)
-{
-    const char *created = json_string_value(json_object_get(response, "created"));
-    if (created == NULL)
-        return;
-    if (defender->stream_created[0] && strcmp(defender->stream_created, created) != 0) {
-        LOG_WARN("the notification stream was created anew; what was waiting comes from the store's outbox");
-        pipeline_on_stream_replaced(defender->pipeline);
-    }
-    snprintf(defender->stream_created, sizeof defender->stream_created, "%s", created);
-}
-
-static void next_stream(struct defender *defender);
-
-static void on_stream_ready(void *arg, int code, int api_error, const struct error *error,
-                            const json_t *response)
-{
-    (void)api_error;
-    struct defender *defender = arg;
-    if (code) {
-        provision_failed(defender, code, error);
-        return;
-    }
-    if (defender->provisioned == 0)
-        note_stream(defender, response);
-    defender->provisioned++;
-    next_stream(defender);
-}
-
-static void next_stream(struct defender *defender)
-{
-    if (defender->provisioned == STREAM_COUNT) {
-        make_consumer(defender);
-        return;
-    }
-    char name[NAMES_BYTES], subject[NAMES_BYTES];
-    struct stream_spec spec = stream_spec_at(defender, defender->provisioned, name, subject);
-    stream_ensure(defender->bus, &spec, on_stream_ready, defender);
-}
-
-static void provision(struct defender *defender)
-{
-    if (defender->provisioning || defender->state == STATE_SHUTDOWN || !defender->charts_known ||
-        !bus_is_connected(defender->bus))
-        return;
-    uv_timer_stop(&defender->retry);
-    defender->provisioning = true;
-    defender->provisioned = 0;
-    next_stream(defender);
+    if (defender->charts_known)
+        provision_begin(defender->provision);
 }
 
 static void on_connected(void *arg)
 {
     struct defender *defender = arg;
     LOG_INFO("connected to NATS", LOG_STR("url", defender->options->nats_url));
-    provision(defender);
+    begin_work(defender);
 }
 
 static void on_disconnected(void *arg)
 {
     struct defender *defender = arg;
     LOG_WARN("NATS is away; keeping what is here, and trying again");
-    defender->provisioning = false;
-    if (defender->consumer)
-        consumer_on_disconnected(defender->consumer);
-    set_state(defender, STATE_DEGRADED);
+    provision_on_disconnected(defender->provision);
+    carrier_on_disconnected(defender->carrier);
+}
+
+static bool leads(void *arg)
+{
+    const struct defender *defender = arg;
+    return defender->cluster.leads;
+}
+
+static void answer_as(struct defender *defender, const char *id);
+
+/* The cluster's state as others see it: in the log, and on the subject of the ID. */
+static void on_cluster_changed(void *arg)
+{
+    struct defender *defender = arg;
+    enum cluster_state before = defender->cluster.state;
+    carrier_status(defender->carrier, &defender->cluster);
+    if (before != defender->cluster.state)
+        LOG_INFO("state", LOG_STR("from", cluster_state_name(before)),
+                 LOG_STR("to", cluster_state_name(defender->cluster.state)),
+                 LOG_STR("id", defender->cluster.id));
+    if (strcmp(defender->id, defender->cluster.id) != 0)
+        answer_as(defender, defender->cluster.id);
 }
 
 /* --- charts, retention, questions --- */
@@ -299,7 +182,7 @@ static void on_charts_refreshed(void *arg, int code, const struct error *error)
         LOG_WARN("chart file not loaded; trying again", LOG_STR("error", error->text));
     if (code == 0 && !defender->charts_known) {
         defender->charts_known = true;
-        provision(defender);
+        begin_work(defender);
     }
 }
 
@@ -329,7 +212,7 @@ static void run_expired(void *target, void *argument)
         LOG_INFO("removed what is past its retention", LOG_INT("removed", reply->removed));
     store_reply_free(reply);
     defender->expiring = false;
-    if (more && defender->state != STATE_SHUTDOWN)
+    if (more && !defender->stopping)
         begin_expire(defender);
 }
 
@@ -342,7 +225,7 @@ static void on_expired(void *arg, struct store_reply *reply)
 static void begin_expire(struct defender *defender)
 {
     const struct defender_options *options = defender->options;
-    if (defender->expiring || !defender->ownership.leads)
+    if (defender->expiring || !defender->cluster.leads)
         return;
     struct store_retention retention = {.clock = options->retain_by_event ? STORE_RETAIN_BY_EVENT
                                                                           : STORE_RETAIN_BY_INGEST,
@@ -357,18 +240,41 @@ static void on_expire_timer(uv_timer_t *timer)
     begin_expire(timer->data);
 }
 
+static void add_text_member(struct strbuf *json, const char *key, const char *value)
+{
+    strbuf_printf(json, ",\"%s\":", key);
+    strbuf_add_json(json, value);
+}
+
+static void format_cluster(const struct defender *defender, struct strbuf *json)
+{
+    const struct cluster_status *cluster = &defender->cluster;
+    add_text_member(json, "state", cluster_state_name(cluster->state));
+    add_text_member(json, "lifecycle", cluster_lifecycle_name(cluster->lifecycle));
+    add_text_member(json, "leader", cluster->leader);
+    strbuf_printf(
+        json,
+        ",\"leads\":%s,\"map_version\":%llu,\"assignment\":%llu,\"chambers\":%zu,\"members_alive\":%zu,"
+        "\"rebalances\":%llu,\"emergencies\":%llu,\"moved\":%llu",
+        cluster->leads ? "true" : "false", (unsigned long long)cluster->map_version,
+        (unsigned long long)cluster->assignment, cluster->chambers, cluster->members_alive,
+        (unsigned long long)cluster->rebalances, (unsigned long long)cluster->emergencies,
+        (unsigned long long)cluster->moved);
+}
+
 static void format_status(struct defender *defender, struct strbuf *json)
 {
     char when[CLOCK_RFC3339_BYTES];
     struct cache_statistics cache;
     cache_read_statistics(defender->cache, &cache);
+    carrier_status(defender->carrier, &defender->cluster);
     strbuf_add(json, "{\"id\":");
-    strbuf_add_json(json, defender->options->id);
-    strbuf_add(json, ",\"version\":");
-    strbuf_add_json(json, defender->options->version);
-    strbuf_printf(json, ",\"pid\":%ld,\"state\":\"%s\",\"leads\":%s,\"started_at\":\"%s\"", (long)getpid(),
-                  state_names[defender->state], defender->ownership.leads ? "true" : "false",
+    strbuf_add_json(json, defender->cluster.id);
+    add_text_member(json, "version", defender->options->version);
+    add_text_member(json, "group", defender->options->group);
+    strbuf_printf(json, ",\"pid\":%ld,\"started_at\":\"%s\"", (long)getpid(),
                   clock_format_rfc3339(defender->started_us, when));
+    format_cluster(defender, json);
     strbuf_printf(json, ",\"chart_set\":\"%016" PRIx64 "\",\"held\":%lld,\"in_flight\":%lld,",
                   chartsets_current_id(defender->chartsets), (long long)pipeline_held(defender->pipeline),
                   (long long)pipeline_in_flight(defender->pipeline));
@@ -380,22 +286,45 @@ static void format_status(struct defender *defender, struct strbuf *json)
     strbuf_add_char(json, '}');
 }
 
+/* A probe only wants to know that somebody is there. */
 static void on_question(void *arg, const struct bus_message *message)
 {
     struct defender *defender = arg;
+    if (*message->reply == '\0')
+        return;
+    if (message->length == strlen("probe") && memcmp(message->data, "probe", message->length) == 0) {
+        bus_publish(defender->bus, message->reply, "{}", 2, NULL);
+        return;
+    }
     struct strbuf json;
     strbuf_init(&json);
     format_status(defender, &json);
-    if (*message->reply)
-        bus_publish(defender->bus, message->reply, json.text, json.length, NULL);
+    bus_publish(defender->bus, message->reply, json.text, json.length, NULL);
     strbuf_free(&json);
 }
 
-static int listen_for_questions(struct defender *defender, struct error *err)
+static void answer_as(struct defender *defender, const char *id)
+{
+    char own[NAMES_BYTES], subject[NAMES_BYTES];
+    struct error err;
+    if (defender->questions)
+        bus_unsubscribe(defender->questions);
+    defender->questions = NULL;
+    snprintf(defender->id, sizeof defender->id, "%s", id);
+    if (*id == '\0')
+        return;
+    snprintf(own, sizeof own, "cluster.ask.%s", id);
+    if (bus_subscribe(defender->bus, names_subject(defender->cell, own, subject), on_question, defender,
+                      &defender->questions, &err))
+        LOG_WARN("questions cannot be answered", LOG_STR("error", err.text));
+}
+
+/* The process is asked by its number too: whoever started it does not know which ID it will get. */
+static int listen_always(struct defender *defender, struct error *err)
 {
     char own[NAMES_BYTES], subject[NAMES_BYTES];
     struct bus_subscription *subscription;
-    snprintf(own, sizeof own, "cluster.ask.%s", defender->options->id);
+    snprintf(own, sizeof own, "cluster.ask.pid-%ld", (long)getpid());
     int code = bus_subscribe(defender->bus, names_subject(defender->cell, own, subject), on_question,
                              defender, &subscription, err);
     if (code == 0)
@@ -417,30 +346,41 @@ static int open_store_patiently(struct defender *defender, struct error *err)
     }
 }
 
-static int open_parts(struct defender *defender, struct error *err)
+static int open_data(struct defender *defender, struct error *err)
 {
-    const struct defender_options *options = defender->options;
     int code = open_store_patiently(defender, err);
     if (code == 0)
-        code = cache_open((size_t)options->cache_bytes, &defender->cache, err);
+        code = cache_open((size_t)defender->options->cache_bytes, &defender->cache, err);
     if (code == 0)
         code = mailbox_open(&defender->loop, &defender->mailbox, err);
     if (code == 0)
         code = chartsets_open(defender->store, defender->mailbox, &defender->chartsets, err);
-    if (code)
-        return code;
+    if (code == 0)
+        code = prewarm_open(&defender->loop, defender->mailbox, defender->store, defender->cache,
+                            defender->chartsets, &defender->prewarm, err);
+    return code;
+}
+
+static int open_bus(struct defender *defender, struct error *err)
+{
+    const struct defender_options *options = defender->options;
+    char name[64];
+    snprintf(name, sizeof name, "chamberlain-defend-%ld", (long)getpid());
     struct bus_options bus_options = {.url = options->nats_url,
-                                      .name = options->id,
+                                      .name = name,
                                       .credentials_file = options->credentials_file,
                                       .ca_file = options->ca_file,
                                       .certificate_file = options->certificate_file,
                                       .key_file = options->key_file};
     struct bus_events events = {.connected = on_connected, .disconnected = on_disconnected, .arg = defender};
-    code = bus_open(&bus_options, &defender->loop, defender->mailbox, &events, &defender->bus, err);
-    if (code)
-        return code;
+    return bus_open(&bus_options, &defender->loop, defender->mailbox, &events, &defender->bus, err);
+}
+
+static int open_pipeline(struct defender *defender, struct error *err)
+{
+    const struct defender_options *options = defender->options;
     struct pipeline_options pipeline_options = {.cell = defender->cell,
-                                                .defender_id = options->id,
+                                                .defender_id = defender->id,
                                                 .max_in_flight = options->max_in_flight,
                                                 .missing_delay_ms = options->missing_delay_ms,
                                                 .ack_wait_ms = options->ack_wait_ms};
@@ -454,13 +394,81 @@ static int open_parts(struct defender *defender, struct error *err)
                                    .capacity_changed = on_capacity_changed,
                                    .stream_missing = on_stream_missing,
                                    .arg = defender};
-    code = pipeline_open(&pipeline_options, &ports, &defender->pipeline, err);
-    struct sweep_ports sweep_ports = {&defender->loop, defender->mailbox,  defender->bus,
-                                      defender->store, defender->pipeline, &defender->metrics};
-    if (code == 0 && defender->ownership.leads)
+    int code = pipeline_open(&pipeline_options, &ports, &defender->pipeline, err);
+    struct sweep_ports sweep_ports = {.loop = &defender->loop,
+                                      .mailbox = defender->mailbox,
+                                      .bus = defender->bus,
+                                      .store = defender->store,
+                                      .pipeline = defender->pipeline,
+                                      .metrics = &defender->metrics,
+                                      .leads = leads,
+                                      .arg = defender};
+    if (code == 0)
         code = sweep_open(&sweep_ports, defender->cell, options->sweep_age_ms, options->sweep_interval_ms,
                           &defender->sweep, err);
-    return code ? code : listen_for_questions(defender, err);
+    return code;
+}
+
+/* Never the same twice, also for processes that start at one moment on one machine. */
+static uint64_t make_incarnation(void)
+{
+    char text[64], process[32];
+    snprintf(text, sizeof text, "%lld", (long long)clock_wall_us());
+    snprintf(process, sizeof process, "%ld", (long)getpid());
+    return hash64_texts(text, process, NULL) | 1;
+}
+
+static int open_cluster(struct defender *defender, struct error *err)
+{
+    const struct defender_options *options = defender->options;
+    struct provision_events events = {.ready = on_streams_ready,
+                                      .refused = on_streams_refused,
+                                      .replaced = on_stream_replaced,
+                                      .arg = defender};
+    uint64_t incarnation = make_incarnation();
+    int code = options->seat ? seat_take(options->seat, incarnation, &defender->seat, err) : 0;
+    if (code == 0)
+        code = provision_open(defender->bus, &defender->loop, defender->cell, options->replicas, &events,
+                              &defender->provision, err);
+    struct carrier_options carrier_options = {.cluster = {.incarnation = incarnation,
+                                                          .predecessor = defender->seat.predecessor,
+                                                          .version = options->version,
+                                                          .group = options->group,
+                                                          .share = options->share,
+                                                          .pool = options->pool,
+                                                          .expected_members = options->expected_members,
+                                                          .id_ttl_ms = DEFENDER_ID_TTL_MS,
+                                                          .lease_ttl_ms = DEFENDER_LEASE_TTL_MS},
+                                              .cell = defender->cell,
+                                              .ack_wait_ms = options->ack_wait_ms,
+                                              .max_ack_pending = (int64_t)options->max_in_flight *
+                                                                 PIPELINE_HELD_PER_IN_FLIGHT * 2,
+                                              .replicas = options->replicas};
+    struct carrier_ports ports = {.loop = &defender->loop,
+                                  .mailbox = defender->mailbox,
+                                  .bus = defender->bus,
+                                  .pipeline = defender->pipeline,
+                                  .prewarm = defender->prewarm,
+                                  .changed = on_cluster_changed,
+                                  .stopped = on_cluster_stopped,
+                                  .arg = defender};
+    if (code == 0)
+        code = carrier_open(&carrier_options, &ports, &defender->carrier, err);
+    if (code == 0)
+        carrier_status(defender->carrier, &defender->cluster);
+    return code;
+}
+
+static int open_parts(struct defender *defender, struct error *err)
+{
+    int code = open_data(defender, err);
+    if (code == 0)
+        code = open_bus(defender, err);
+    if (code == 0)
+        code = open_pipeline(defender, err);
+    if (code == 0)
+        code = open_cluster(defender, err);
+    return code ? code : listen_always(defender, err);
 }
 
 static void start_timer(struct defender *defender, uv_timer_t *timer, uv_timer_cb run, uint64_t every_ms)
@@ -473,7 +481,6 @@ static void start_timer(struct defender *defender, uv_timer_t *timer, uv_timer_c
 
 static void start_loop(struct defender *defender)
 {
-    start_timer(defender, &defender->retry, NULL, 0);
     start_timer(defender, &defender->drain_timer, NULL, 0);
     start_timer(defender, &defender->charts_poll, on_charts_poll, DEFENDER_CHARTS_POLL_MS);
     start_timer(defender, &defender->expire_timer, on_expire_timer, DEFENDER_EXPIRE_INTERVAL_MS);
@@ -489,12 +496,13 @@ static bool close_parts(struct defender *defender)
 {
     if (defender->sweep)
         sweep_close(defender->sweep);
-    if (defender->consumer)
-        consumer_free(defender->consumer);
+    if (defender->carrier)
+        carrier_close(defender->carrier);
+    if (defender->provision)
+        provision_close(defender->provision);
     if (defender->bus)
         bus_close(defender->bus);
-    uv_timer_t *timers[] = {&defender->retry, &defender->drain_timer, &defender->charts_poll,
-                            &defender->expire_timer};
+    uv_timer_t *timers[] = {&defender->drain_timer, &defender->charts_poll, &defender->expire_timer};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         if (timers[i]->loop)
             uv_close((uv_handle_t *)timers[i], NULL);
@@ -506,6 +514,8 @@ static bool close_parts(struct defender *defender)
         store_close(defender->store);
     if (defender->mailbox)
         mailbox_drain(defender->mailbox);
+    if (defender->prewarm)
+        prewarm_close(defender->prewarm);
     bool idle = defender->pipeline == NULL || pipeline_idle(defender->pipeline);
     if (defender->pipeline && idle)
         pipeline_close(defender->pipeline);
@@ -531,10 +541,10 @@ static void set_compute_threads(int threads)
 
 static void fill_defaults(struct defender_options *options)
 {
-    if (options->id == NULL)
-        options->id = "defender-0";
     if (options->cell == NULL)
         options->cell = "";
+    if (options->group == NULL)
+        options->group = "";
     if (options->max_in_flight <= 0)
         options->max_in_flight = PIPELINE_MAX_IN_FLIGHT;
     if (options->replicas <= 0)
@@ -561,7 +571,6 @@ int defender_run(const struct defender_options *given, struct error *err)
     defender->cell = options.cell;
     defender->started_us = clock_wall_us();
     set_compute_threads(options.compute_threads);
-    ownership_take_all(&defender->ownership, options.cell);
     uv_loop_init(&defender->loop);
     code = open_parts(defender, err);
     if (code == 0) {

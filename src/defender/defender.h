@@ -10,18 +10,24 @@
 
 enum {
     DEFENDER_ACK_WAIT_MS = 30 * 1000,
-    DEFENDER_DRAIN_MS = 25 * 1000, /* a graceful stop takes this long at most */
+    DEFENDER_ID_TTL_MS = 10 * 1000,   /* a claimed ID that is not renewed is free after this */
+    DEFENDER_LEASE_TTL_MS = 3 * 1000, /* likewise the leader's lease */
+    DEFENDER_DRAIN_MS = 25 * 1000,    /* a graceful stop takes this long at most */
     DEFENDER_CHARTS_POLL_MS = 5 * 1000,
     DEFENDER_EXPIRE_INTERVAL_MS = 10 * 60 * 1000
 };
 
 /* Defaults stand beside the fields; 0 and NULL choose them. */
 struct defender_options {
-    const char *id;        /* "defender-0" */
     const char *version;   /* of the software, shown in status: CHAMBERLAIN_VERSION */
     const char *nats_url;  /* required */
     const char *store_url; /* required */
     const char *cell;      /* "" */
+    const char *seat;      /* none: a file of this defender's place (seat.h) */
+    const char *group;     /* "": blue, canary, ... shown in status */
+    double share;          /* none: the part of all weight that this defender may hold */
+    int pool;              /* 1,000: how many IDs there are; who finds none free stands by */
+    int expected_members;  /* not known: windows then close on quiet alone */
     const char *credentials_file, *ca_file, *certificate_file, *key_file; /* none */
     int max_in_flight;
     int compute_threads; /* the number of cores */

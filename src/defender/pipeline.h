@@ -89,12 +89,13 @@ bool pipeline_holds(const struct pipeline *pipeline, const char *context_id);
  */
 void pipeline_on_stream_replaced(struct pipeline *pipeline);
 
-/* The chamber behind a subject belongs to another from now on: what waits here unstarted is dropped (its new owner gets it
- * from the stream), and what is known of its history is forgotten, the cache included. What is at work ends as it would. */
+/* The chamber behind a subject belongs to another from now on: what waits here unstarted is dropped (its new
+ * owner gets it from the stream), and what is known of its history is forgotten, the cache included. What is
+ * at work ends as it would. */
 void pipeline_release_chamber(struct pipeline *pipeline, const char *subject);
 
-/* Lets go of everything that has not been written yet, without an acknowledgement: this process stood still, and what it
- * holds may be another's by now. */
+/* Lets go of everything that has not been written yet, without an acknowledgement: this process stood still,
+ * and what it holds may be another's by now. */
 void pipeline_abandon_all(struct pipeline *pipeline);
 
 #endif

@@ -135,7 +135,7 @@ struct pipeline {
 
 /* pipeline.c */
 void job_abandon(struct job *job); /* lets go without an acknowledgement; the job is gone afterwards */
-void job_finish(struct job *job); /* acknowledge, free, let the chamber go on */
+void job_finish(struct job *job);  /* acknowledge, free, let the chamber go on */
 void job_sleep(struct job *job, int64_t ms,
                bool transient); /* the job may be gone afterwards (shutting down) */
 void job_retry_transient(struct job *job, const struct error *error);

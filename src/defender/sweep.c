@@ -132,7 +132,8 @@ static void on_outbox(void *arg, struct store_reply *reply)
 static void on_timer(uv_timer_t *timer)
 {
     struct sweep *sweep = timer->data;
-    if (sweep->busy || sweep->closing || !bus_is_connected(sweep->ports.bus))
+    if (sweep->busy || sweep->closing || !bus_is_connected(sweep->ports.bus) ||
+        !sweep->ports.leads(sweep->ports.arg))
         return;
     sweep->busy = true;
     store_list_outbox(sweep->ports.store, clock_wall_us() - sweep->age_ms * 1000, SWEEP_BATCH, on_outbox,

@@ -26,6 +26,8 @@ struct sweep_ports {
     struct store *store;
     struct pipeline *pipeline;
     struct metrics *metrics;
+    bool (*leads)(void *arg); /* only the leader sweeps */
+    void *arg;
 };
 
 /* Sweeps every `interval_ms` what is older than `age_ms` (0: the defaults). ERR_NO_MEMORY. */

@@ -52,6 +52,9 @@ def find_nats_server():
     raise FileNotFoundError("no nats-server: run scripts/setup test")
 
 
+AT_WORK = ("LEADER", "FOLLOWER")
+
+
 class Fab:
     def __init__(self, binary, directory):
         self.binary = str(binary)
@@ -91,7 +94,7 @@ class Fab:
             if status.returncode or any(now[name] in (0, before[name]) for name in before):
                 return False
             members = json.loads(status.stdout)["members"]
-            return members and members[0]["pid"] == now["defender-0"] and members[0]["state"] == "STABLE"
+            return members and members[0]["pid"] == now["defender-0"] and members[0]["state"] in AT_WORK
         until(renewed, "the children to be started again")
 
     def interrupt(self, patience_s=35):
@@ -126,7 +129,7 @@ class Fab:
 
     def start_defender(self, *options, ready=True):
         self.defender_options = options or self.defender_options
-        self.defender = self._start([self.binary, "defend", "--id", "defender-0", "--nats", self.url, "--store",
+        self.defender = self._start([self.binary, "defend", "--seat", str(self.dir / "defender.seat"), "--expected", "1", "--nats", self.url, "--store",
                                      f"sqlite:{self.store}", *self.defender_options], "defender-0.log")
         if ready:
             client = self.nats()
@@ -134,7 +137,7 @@ class Fab:
 
     def _is_stable(self, client):
         member = client.ask("cluster.ask.defender-0") or {}
-        return member.get("pid") == self.defender.pid and member["state"] == "STABLE"
+        return member.get("pid") == self.defender.pid and member["state"] in AT_WORK
 
     def start(self, *options):
         """nats-server and a defender."""

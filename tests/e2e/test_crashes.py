@@ -88,6 +88,7 @@ def test_a_consumer_that_is_taken_away_is_made_anew(fab, tmp_path, charts):
     client = fab.nats()
     publish_all(client, announcements, names)
     fab.start_defender(*UNHURRIED)
+    until(lambda: client.consumer_exists("dc-notifications", "defender-0"), "the chambers to be owned")
     for _ in range(3):
         client.delete_consumer("dc-notifications", "defender-0")
         until(lambda: client.consumer_exists("dc-notifications", "defender-0"), "the consumer to be made anew")

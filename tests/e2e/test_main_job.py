@@ -47,7 +47,7 @@ def test_a_second_up_in_the_same_folder_is_refused(fab):
     fab.up()
     second = fab.tool("up", "--dir", fab.dir)
     assert second.returncode == 1 and "another `chamberlain up` runs" in second.stderr
-    assert fab.status()["members"][0]["state"] == "STABLE"
+    assert fab.status()["members"][0]["state"] == "LEADER"
 
 
 def test_what_dies_under_up_is_started_again(fab, tmp_path):

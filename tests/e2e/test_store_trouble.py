@@ -23,6 +23,7 @@ def test_a_locked_store_is_waited_for(fab, tmp_path, charts):
         other.execute("BEGIN EXCLUSIVE")
         publish_all(client, announcements, names)
         importing = fab.spawn("import", tmp_path / "more", log="import.log")
+        until(lambda: client.consumer_exists("dc-notifications", "defender-0"), "the chambers to be owned")
         until(lambda: client.consumer("dc-notifications", "defender-0").num_ack_pending > 0, "the defender to begin")
         time.sleep(7)
         assert fab.judged_ids() == []
