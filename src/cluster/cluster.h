@@ -76,8 +76,8 @@ enum cluster_lifecycle {
 /* Times in milliseconds; 0 takes the default that stands beside each. */
 struct cluster_config {
     uint64_t incarnation;   /* of this process: never the same twice */
-    uint64_t predecessor;   /* 0, or the incarnation of a process that is known to have ended (a lock or a supervisor says
-                               so): its claim and its lease are taken over at once */
+    uint64_t predecessor;   /* 0, or the incarnation of a process that is known to have ended (a lock or a
+                               supervisor says   so): its claim and its lease are taken over at once */
     const char *version;    /* of the software */
     const char *group;      /* "" or a name: blue, canary */
     const char *role;       /* before the number in an ID; NULL or "": defender */
@@ -228,7 +228,8 @@ struct cluster_status {
     enum cluster_state state;
     enum cluster_lifecycle lifecycle; /* on the leader */
     const char *id;                   /* "" while it has none */
-    bool certain;         /* the claim was renewed within its TTL, so that nobody else can hold the ID */
+    bool certain;         /* the claim was renewed within its TTL and since the connection in use began:
+                                         nobody else can hold the ID */
     const char *leader;   /* "" while none is known */
     bool leads;           /* may act as leader now */
     uint64_t token;       /* fencing token of the lease held; 0 */

@@ -68,7 +68,8 @@ static void holder_own(struct cluster *c, const struct held_set *set)
 void holder_evaluate(struct cluster *c)
 {
     struct holder *h = &c->holder;
-    if (!member_holds(c) || c->member.drained || !c->header.present)
+    /* Uncertain of the ID, the consumer under its name may be another's: it is left alone. */
+    if (!member_is_certain(c) || c->member.drained || !c->header.present)
         return;
     const struct header_member *entry = holder_entry(c);
     if (entry == NULL) {

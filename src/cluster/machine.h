@@ -110,6 +110,7 @@ struct member {
     enum member_question question;
     struct request request;
     int64_t renewed_ms; /* when the newest write that succeeded was sent */
+    int64_t connected_ms; /* of the connection in use */
     int64_t next_renewal_ms, next_beat_ms, retry_ms;
     bool stopping, drained;
     uint64_t filters_in_force;     /* what the server's consumer filters on */

@@ -30,7 +30,10 @@ bool member_holds(const struct cluster *c)
 
 bool member_is_certain(const struct cluster *c)
 {
-    return member_holds(c) && (!c->connected || c->now_ms - c->member.renewed_ms <= c->config.id_ttl_ms);
+    const struct member *m = &c->member;
+    /* While NATS was away a leader may have taken the ID, and another may have it: only a renewal since tells. */
+    bool renewed = m->renewed_ms >= m->connected_ms && c->now_ms - m->renewed_ms <= c->config.id_ttl_ms;
+    return member_holds(c) && (!c->connected || renewed);
 }
 
 void member_start(struct cluster *c)
@@ -239,6 +242,7 @@ static void member_renewed(struct cluster *c, uint64_t revision, int64_t sent_ms
     m->in_doubt = false;
     m->losses = 0;
     m->next_renewal_ms = sent_ms + c->config.id_ttl_ms / 3;
+    holder_evaluate(c);
 }
 
 static void member_renew(struct cluster *c)
@@ -272,6 +276,7 @@ static void member_gone(struct cluster *c)
 void member_on_connected(struct cluster *c)
 {
     struct member *m = &c->member;
+    m->connected_ms = c->now_ms;
     if (m->phase == MEMBER_LOOKING || m->phase == MEMBER_CLAIMING || m->phase == MEMBER_STANDBY)
         m->retry_ms = c->now_ms;
     if (m->phase == MEMBER_LOOKING)
