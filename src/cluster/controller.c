@@ -236,9 +236,13 @@ static void controller_load(struct cluster *c)
     int predecessor = c->election.predecessor;
     struct peer *peer =
         predecessor >= 0 && predecessor != c->member.number ? peers_get(c, predecessor) : NULL;
-    /* It has been silent since its lease was last renewed. */
-    if (peer && (peer->in_map || peer->claimed) && peer->heard_ms > c->election.predecessor_seen_ms)
-        peer->heard_ms = c->election.predecessor_seen_ms;
+    /* It has been silent since its lease was last renewed; but what exceeds the TTL may have been JetStream's
+     * silence, not its. */
+    int64_t seen_ms = c->election.predecessor_seen_ms, oldest_ms = c->now_ms - c->config.lease_ttl_ms;
+    if (seen_ms < oldest_ms)
+        seen_ms = oldest_ms;
+    if (peer && (peer->in_map || peer->claimed) && peer->heard_ms > seen_ms)
+        peer->heard_ms = seen_ms;
 }
 
 void controller_on_stamped(struct cluster *c)
@@ -490,8 +494,8 @@ static void controller_watch_settling(struct cluster *c)
         members++;
     }
     k->settled = true;
-    trace(c, "version %llu is in force at all %zu members after %.1f s",
-          (unsigned long long)c->header.version, members, (double)(c->now_ms - k->committed_ms) / 1000);
+    trace(c, "version %llu is in force at all %zu members after %lld ms",
+          (unsigned long long)c->header.version, members, (long long)(c->now_ms - k->committed_ms));
 }
 
 static void controller_scan_orphans(struct cluster *c)
