@@ -86,6 +86,10 @@ static void print_member(const json_t *member)
            json_string_value(json_object_get(member, "state")),
            json_string_value(json_object_get(member, "version")), number(member, "pid"),
            json_is_true(json_object_get(member, "leads")) ? "  leader" : "");
+    if (number(counts, "received") <= 0) {
+        printf("    nothing to judge yet\n");
+        return;
+    }
     printf("    since it started: judged %.0f, judged again %.0f, repeated %.0f, dead %.0f, retried %.0f, "
            "alarms %.0f, "
            "announced again %.0f\n",
