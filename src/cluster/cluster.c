@@ -233,6 +233,7 @@ bool cluster_owns(const struct cluster *c, const char *chamber)
 
 static void cluster_on_connected(struct cluster *c)
 {
+    c->member.news = true;
     trace(c, c->ever_connected ? "connected again" : "connected");
     c->connected = c->ever_connected = true;
     for (int kind = 0; kind < WATCH_COUNT; kind++)
@@ -269,6 +270,7 @@ static void cluster_on_claim(struct cluster *c, const struct cluster_event *even
     if (number < 0 || !cluster_read_claim(c, event, &read))
         return;
     const struct claim *claim = event->value ? &read : NULL;
+    c->member.news = true;
     if (c->watches[WATCH_CLAIMS].active)
         peers_on_claim(c, number, claim, event->revision);
     bool holds = c->member.phase == MEMBER_HOLDING || c->member.phase == MEMBER_RELEASING;
@@ -292,6 +294,7 @@ static void cluster_on_lease(struct cluster *c, const struct cluster_event *even
 static void cluster_on_assignment(struct cluster *c, const struct cluster_event *event)
 {
     if (strcmp(event->key, "map") == 0) {
+        c->member.news = true;
         holder_on_header(c, event->value, event->value_length, event->revision);
         return;
     }
@@ -340,7 +343,7 @@ static void cluster_on_current(struct cluster *c, const struct cluster_event *ev
             holder_on_current(c, kind);
         else if (kind == WATCH_TO_ALL)
             controller_on_current(c, kind);
-        watch->current = true;
+        watch->current = c->member.news = true;
     }
 }
 

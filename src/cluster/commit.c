@@ -26,10 +26,28 @@ static bool peer_lives(const struct peer *peer)
     return !peer->dead && !peer->released && !peer->leaving;
 }
 
-/* Keeps exactly what it has, because it is on its way out or may be. */
-static bool peer_is_frozen(const struct peer *peer)
+/* May be dead: not the one to give more to, as long as most are heard. */
+static bool peer_is_doubtful(const struct cluster *c, const struct peer *peer)
 {
-    return peer->in_map && !peer->removing && !peer_lives(peer);
+    return !c->controller.commit.few && peer_is_silent(c, peer);
+}
+
+static bool few_are_heard(const struct cluster *c)
+{
+    size_t heard = 0, silent = 0;
+    for (size_t n = 0; n < c->peers.count; n++) {
+        const struct peer *peer = &c->peers.items[n];
+        bool counts = peer->in_map && !peer->removing && peer_lives(peer);
+        heard += counts && !peer_is_silent(c, peer);
+        silent += counts && peer_is_silent(c, peer);
+    }
+    return heard < silent;
+}
+
+/* Keeps exactly what it has, because it is on its way out or may be. */
+static bool peer_is_frozen(const struct cluster *c, const struct peer *peer)
+{
+    return peer->in_map && !peer->removing && (!peer_lives(peer) || peer_is_doubtful(c, peer));
 }
 
 /* Its key says who owns, or is about to. What is left of a member that is gone long since says nothing. */
@@ -64,11 +82,15 @@ struct plan_input {
     struct assign_defender *defenders;
 };
 
-static bool defender_takes_part(const struct peer *peer, enum commit_kind kind)
+static bool defender_takes_part(const struct cluster *c, const struct peer *peer, enum commit_kind kind)
 {
-    bool may_join = kind == COMMIT_PLANNED || kind == COMMIT_RELEVEL;
+    if (!peer_lives(peer) || peer->removing || peer_is_doubtful(c, peer))
+        return false;
     bool joined = peer->claimed && peer->heard;
-    return peer_lives(peer) && !peer->removing && (peer->in_map || (may_join && joined));
+    /* A newcomer that a commit half done has given chambers: the way on is shorter than the way back. */
+    bool begun = peer->claimed && peer->to_present && peer->to_version > c->header.version;
+    bool may_join = kind == COMMIT_PLANNED || kind == COMMIT_RELEVEL;
+    return peer->in_map || begun || (may_join && joined);
 }
 
 static size_t defenders_collect(const struct cluster *c, enum commit_kind kind,
@@ -76,7 +98,7 @@ static size_t defenders_collect(const struct cluster *c, enum commit_kind kind,
 {
     size_t count = 0;
     for (size_t n = 0; n < c->peers.count; n++)
-        if (defender_takes_part(&c->peers.items[n], kind))
+        if (defender_takes_part(c, &c->peers.items[n], kind))
             defenders[count++] = (struct assign_defender){(int32_t)n, c->peers.items[n].claim.share};
     return count;
 }
@@ -86,7 +108,7 @@ static size_t chambers_collect(const struct cluster *c, struct plan_input *input
     size_t count = 0;
     for (size_t i = 0; i < c->roster.count; i++) {
         const struct chamber *chamber = &c->roster.items[i];
-        bool frozen = chamber->owner >= 0 && peer_is_frozen(&c->peers.items[chamber->owner]);
+        bool frozen = chamber->owner >= 0 && peer_is_frozen(c, &c->peers.items[chamber->owner]);
         /* Named by nobody but the key of someone gone: dropped. */
         bool exists = chamber->listed || chamber->owner >= 0;
         if (chamber->removed || frozen || !exists)
@@ -137,9 +159,12 @@ static bool owners_compute(struct cluster *c, enum commit_kind kind)
         trace(c, "no assignment: %s", err.text);
         return false;
     }
-    for (size_t i = 0; i < c->roster.count; i++)
-        if (c->roster.items[i].removed)
-            c->roster.items[i].owner = -1;
+    for (size_t i = 0; i < c->roster.count; i++) {
+        struct chamber *chamber = &c->roster.items[i];
+        commit->dropped += chamber->removed && chamber->owner >= 0;
+        if (chamber->removed)
+            chamber->owner = -1;
+    }
     for (size_t i = 0; i < input.assign.chamber_count; i++)
         c->roster.items[input.places[i]].owner = result.owners[i];
     commit->moved = result.statistics.moved;
@@ -154,7 +179,7 @@ static bool owners_compute(struct cluster *c, enum commit_kind kind)
 static bool peer_is_member(const struct cluster *c, enum commit_kind kind, size_t number, const bool *owns)
 {
     const struct peer *peer = &c->peers.items[number];
-    return (peer->in_map && !peer->removing) || defender_takes_part(peer, kind) || owns[number];
+    return (peer->in_map && !peer->removing) || defender_takes_part(c, peer, kind) || owns[number];
 }
 
 static bool parts_allocate(struct cluster *c, enum commit_kind kind)
@@ -286,6 +311,7 @@ bool commit_begin(struct cluster *c, enum commit_kind kind, bool cold, const cha
         commit->phase = COMMIT_HEADER;
         return true;
     }
+    commit->few = few_are_heard(c);
     owners_collect(c);
     if (!owners_compute(c, kind) || !parts_make(c, kind)) {
         commit_reset(commit);
@@ -530,8 +556,8 @@ static void commit_trace(struct cluster *c)
     if (commit->kind == COMMIT_STAMP)
         trace(c, "map version %llu is under token %llu", version, (unsigned long long)c->election.token);
     else if (commit->kind == COMMIT_PLACE)
-        trace(c, "%s: placed %zu chambers, version %llu", commit->what, commit->placed + commit->moved,
-              version);
+        trace(c, "%s: %zu chambers placed, %zu dropped, version %llu", commit->what,
+              commit->placed + commit->moved, commit->dropped, version);
     else
         trace(c, "%s: %zu chambers moved, %zu placed, %zu members, version %llu", commit->what, commit->moved,
               commit->placed, commit->part_count, version);

@@ -22,16 +22,6 @@ enum {
 /* An imbalance from changed weights is worth moving chambers when it is this much beyond the bound. */
 #define CONTROLLER_DRIFT 1.05
 
-/* Everybody, counted by what is to be done about them. */
-struct census {
-    int alive;   /* members and newcomers */
-    int joined;  /* alive, not in the map */
-    int leaving; /* in the map, said so, still there */
-    int left;    /* in the map, ID released */
-    int dead;    /* in the map */
-    int stale;   /* in the map, but its key is not what the map means */
-};
-
 void controller_start(struct cluster *c)
 {
     struct controller *k = &c->controller;
@@ -78,6 +68,7 @@ void controller_on_connected(struct cluster *c)
     struct controller *k = &c->controller;
     k->trusted_ms = c->now_ms + c->config.grace_ms;
     k->orphans.token = 0;
+    k->loaded = false; /* until all watches have told what there is now */
 }
 
 void controller_on_header(struct cluster *c)
@@ -189,15 +180,16 @@ static struct census controller_count(const struct cluster *c)
         census.leaving += peer->leaving && !peer->released && !peer->dead;
         census.left += peer->released && !peer->dead;
         census.dead += peer->dead;
-        census.stale += !peer->to_present || peer->to_version != peer->header.assigned ||
-                        peer->to_revision != peer->header.revision;
+        census.undecided += !peer->heard && !peer->released && !peer->dead;
+        census.differing += !peer->to_present || peer->to_version != peer->header.assigned ||
+                            peer->to_revision != peer->header.revision;
     }
     return census;
 }
 
 size_t controller_count_alive(const struct cluster *c)
 {
-    return c->controller.running ? (size_t)controller_count(c).alive : 0;
+    return c->controller.running ? (size_t)c->controller.census.alive : 0;
 }
 
 enum cluster_lifecycle controller_lifecycle(const struct cluster *c)
@@ -209,7 +201,7 @@ enum cluster_lifecycle controller_lifecycle(const struct cluster *c)
         return k->commit.kind == COMMIT_EMERGENCY ? LIFECYCLE_EMERGENCY : LIFECYCLE_REBALANCING;
     if (k->window_open && k->window_cold)
         return LIFECYCLE_COLD_START;
-    if (controller_count(c).dead > 0)
+    if (k->census.dead > 0)
         return LIFECYCLE_EMERGENCY;
     return k->window_open ? LIFECYCLE_SCALING : LIFECYCLE_STABLE;
 }
@@ -233,34 +225,44 @@ static void controller_load(struct cluster *c)
         !c->watches[WATCH_ROSTER].current || !c->watches[WATCH_MAP].current)
         return;
     k->loaded = true;
+    if (k->asked_predecessor)
+        return;
+    k->asked_predecessor = true;
     int predecessor = c->election.predecessor;
     struct peer *peer =
         predecessor >= 0 && predecessor != c->member.number ? peers_get(c, predecessor) : NULL;
-    /* It has been silent since its lease was last renewed; but what exceeds the TTL may have been JetStream's
-     * silence, not its. */
-    int64_t seen_ms = c->election.predecessor_seen_ms, oldest_ms = c->now_ms - c->config.lease_ttl_ms;
-    if (seen_ms < oldest_ms)
-        seen_ms = oldest_ms;
-    if (peer && (peer->in_map || peer->claimed) && peer->heard_ms > seen_ms)
-        peer->heard_ms = seen_ms;
+    /* Its lease ran out: ask at once, and believe it when nobody listens there. Otherwise only silence counts
+     * from now on: a store that stalls keeps the living from renewing, too. */
+    if (peer && (peer->in_map || peer->claimed))
+        peer->heard_ms = c->now_ms - c->config.probe_after_ms - c->config.confirm_ms;
 }
 
 void controller_on_stamped(struct cluster *c)
 {
+    c->controller.stamped = true;
+    c->controller.changed_ms = c->now_ms;
+}
+
+/* What kind of beginning is this? Whether everything restarts shows after a heartbeat; that it does not, as
+ * soon as enough are heard. */
+static bool controller_classify(struct cluster *c)
+{
     struct controller *k = &c->controller;
-    struct census census = controller_count(c);
     size_t known = c->header.member_count;
     char why[CLUSTER_TRACE_BYTES];
-    k->stamped = true;
-    if (k->window_open)
-        return;
-    k->changed_ms = c->now_ms;
-    if (c->header.version == 0) {
+    if (k->classified)
+        return true;
+    bool large = c->header.version > 0 && known >= (size_t)c->config.restart_known;
+    bool few = k->census.alive < c->config.restart_alive;
+    if (large && few && c->now_ms - k->started_ms < c->config.heartbeat_ms * 5 / 4)
+        return false;
+    k->classified = true;
+    snprintf(why, sizeof why, "restart, the map knows %zu, %d are alive", known, k->census.alive);
+    if (c->header.version == 0)
         controller_open(c, true, "no assignment yet");
-    } else if (known >= (size_t)c->config.restart_known && census.alive < c->config.restart_alive) {
-        snprintf(why, sizeof why, "restart, the map knows %zu, %d alive", known, census.alive);
+    else if (large && few)
         controller_open(c, true, why);
-    }
+    return true;
 }
 
 /* ---- deciding ---- */
@@ -362,6 +364,8 @@ static const char *controller_closes(const struct cluster *c, const struct censu
         return "time is up";
     if (census->leaving > 0)
         return NULL; /* it finishes what it has begun, and another may take its ID over */
+    if (k->window_cold && census->undecided > 0 && census->alive != expected)
+        return NULL; /* back, or dead: soon known */
     if (expected > 0 && census->alive == expected && quiet_ms >= c->config.roster_settle_ms &&
         open_ms >= c->config.roster_settle_ms)
         return "all expected are there";
@@ -459,20 +463,20 @@ static bool controller_decide_window(struct cluster *c, const struct census *cen
 static void controller_decide(struct cluster *c)
 {
     struct controller *k = &c->controller;
-    struct census census = controller_count(c);
+    const struct census census = k->census;
     bool cold = k->window_open && k->window_cold;
     controller_clear_newcomers(c);
     if (census.dead > 0 && !cold && controller_rescue(c))
         return;
     if (controller_decide_window(c, &census))
         return;
-    if (k->window_open && k->window_cold)
+    if (cold)
         return;
     controller_mark(c, false, false, false);
     if (c->roster.changed && c->now_ms - c->roster.changed_ms >= c->config.roster_settle_ms &&
         controller_begin(c, COMMIT_PLACE, false, "roster"))
         return;
-    if (census.stale > 0 && controller_begin(c, COMMIT_PLACE, false, "keys that differ from the map"))
+    if (census.differing > 0 && controller_begin(c, COMMIT_PLACE, false, "keys that differ from the map"))
         return;
     controller_reweigh(c);
 }
@@ -536,7 +540,8 @@ void controller_tick(struct cluster *c)
     peers_watch(c);
     controller_scan_orphans(c);
     controller_watch_settling(c);
-    if (k->commit.phase == COMMIT_IDLE)
+    k->census = controller_count(c);
+    if (k->commit.phase == COMMIT_IDLE && controller_classify(c))
         controller_decide(c);
     commit_continue(c);
 }

@@ -179,7 +179,7 @@ void election_on_lease(struct cluster *c, const struct lease *lease, uint64_t re
     e->lease = *lease;
     if (newer) {
         e->seen_ms = c->now_ms;
-        e->take_over = false;
+        e->take_over = e->told_late = false;
     }
     if (lease->incarnation == c->member.incarnation)
         election_on_own(c, lease, revision);
@@ -244,7 +244,8 @@ static int64_t election_turn_ms(const struct cluster *c)
         turn = e->free_since_ms + election_stagger_ms(c);
     else if (e->lease.incarnation == c->member.incarnation ||
              (c->config.predecessor && e->lease.incarnation == c->config.predecessor))
-        turn = c->now_ms; /* ours, from before it was lost or while its outcome was unknown; or of an ended process */
+        turn = c->now_ms; /* ours, from before it was lost or while its outcome was unknown; or of an ended
+                             process */
     else
         turn = e->seen_ms + c->config.lease_ttl_ms + 1 + election_stagger_ms(c);
     return turn > e->retry_ms ? turn : e->retry_ms;
@@ -259,9 +260,10 @@ static void election_campaign(struct cluster *c)
     if (e->present && e->lease.incarnation != c->member.incarnation) {
         e->predecessor = id_parse(c, e->lease.id);
         e->predecessor_seen_ms = e->seen_ms;
-        if (!e->take_over)
+        if (!e->told_late)
             trace(c, "leader %s has not renewed its lease", e->lease.id);
     }
+    e->told_late = true;
     if (e->present && e->take_over)
         election_write(c, LEASE_TAKE_OVER, e->revision);
     else

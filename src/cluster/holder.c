@@ -69,7 +69,9 @@ void holder_evaluate(struct cluster *c)
 {
     struct holder *h = &c->holder;
     /* Uncertain of the ID, the consumer under its name may be another's: it is left alone. */
-    if (!member_is_certain(c) || c->member.drained || !c->header.present)
+    /* Version 0 is a map before anything was assigned: after a store was lost, what is owned stays owned
+     * until the next. */
+    if (!member_holds(c) || c->member.drained || !c->header.present)
         return;
     const struct header_member *entry = holder_entry(c);
     if (entry == NULL) {

@@ -109,10 +109,12 @@ struct member {
     bool in_doubt;           /* a renewal's outcome is not known */
     enum member_question question;
     struct request request;
-    int64_t renewed_ms; /* when the newest write that succeeded was sent */
+    int64_t renewed_ms;   /* when the newest write that succeeded was sent */
     int64_t connected_ms; /* of the connection in use */
     int64_t next_renewal_ms, next_beat_ms, retry_ms;
     bool stopping, drained;
+    bool news; /* something has changed since it last looked for an ID */
+    int64_t next_look_ms;
     uint64_t filters_in_force;     /* what the server's consumer filters on */
     int losses;                    /* claims lost to others since the last success */
     char why[CLUSTER_TRACE_BYTES]; /* why it stands by, as last traced */
@@ -136,6 +138,7 @@ struct election {
     int64_t serial_sent_ms;
     bool in_doubt;
     int refusals;
+    bool told_late; /* that the leader's lease ran out */
     bool take_over; /* the stale lease is still stored: go over its revision */
     enum election_question question;
     struct request request;
@@ -159,7 +162,7 @@ struct peer {
     int64_t claim_seen_ms;
     struct claim claim; /* incarnation 0: nobody ever seen */
     int64_t heard_ms;   /* newest sign of life */
-    bool heard;         /* there was one */
+    bool heard;         /* there was one, not only a claim that was stored before */
     bool met;           /* ... since this process is connected: absence now means something */
     bool leaving, released, dead;
     uint64_t dead_claim; /* revision of the claim to take away when the fence holds */
@@ -233,6 +236,7 @@ struct commit {
     enum commit_phase phase;
     enum commit_kind kind;
     bool cold;
+    bool few;           /* most are silent: then silence says more about this process than about them */
     struct arena arena; /* parts and their chambers */
     struct commit_part *parts;
     size_t part_count;
@@ -240,16 +244,28 @@ struct commit {
     struct request request; /* of the header */
     int64_t retry_ms;
     char *header;
-    size_t moved, placed, moved_least;
+    size_t moved, placed, moved_least, dropped;
     double heaviest;
     int64_t started_ms;
     char what[CLUSTER_TRACE_BYTES];
 };
 
-/* controller.c */
+/* controller.c: everybody, counted by what is to be done about them. */
+struct census {
+    int alive;     /* members and newcomers, heard and not leaving */
+    int joined;    /* alive, not in the map */
+    int leaving;   /* in the map, said so, still there */
+    int left;      /* in the map, ID released */
+    int dead;      /* in the map */
+    int undecided; /* in the map, not heard yet, not dead either */
+    int differing; /* in the map, but its key is not what the map means */
+};
+
 struct controller {
-    bool running, loaded, stamped;
-    int64_t trusted_ms; /* absence is believed from then on */
+    bool running, loaded, stamped, classified;
+    bool asked_predecessor;
+    struct census census; /* as of the last pass */
+    int64_t trusted_ms;   /* absence is believed from then on */
     int64_t started_ms;
     bool window_open, window_cold;
     int64_t opened_ms, changed_ms;
@@ -364,6 +380,7 @@ void peers_on_connected(struct cluster *c);
 void peers_on_claim(struct cluster *c, int number, const struct claim *claim, uint64_t revision);
 void peers_on_claims_current(struct cluster *c);
 void peers_on_heartbeat(struct cluster *c, const struct cluster_heartbeat *heartbeat);
+bool peer_is_silent(const struct cluster *c, const struct peer *peer); /* so long that it is asked */
 void peers_shift(struct cluster *c, int64_t slept_ms); /* silence while this process slept does not count */
 void peers_watch(struct cluster *c); /* one pass: asks after the silent, declares the dead */
 bool peers_on_probed(struct cluster *c, const struct cluster_event *event);

@@ -31,7 +31,8 @@ bool member_holds(const struct cluster *c)
 bool member_is_certain(const struct cluster *c)
 {
     const struct member *m = &c->member;
-    /* While NATS was away a leader may have taken the ID, and another may have it: only a renewal since tells. */
+    /* While NATS was away a leader may have taken the ID, and another may have it: only a renewal since
+     * tells. */
     bool renewed = m->renewed_ms >= m->connected_ms && c->now_ms - m->renewed_ms <= c->config.id_ttl_ms;
     return member_holds(c) && (!c->connected || renewed);
 }
@@ -177,9 +178,13 @@ static void member_ask_for(struct cluster *c, int number)
 static void member_seek(struct cluster *c)
 {
     struct member *m = &c->member;
+    if (!m->news && c->now_ms < m->next_look_ms)
+        return;
     if (m->stopping || !c->connected || m->request.token || c->now_ms < m->retry_ms ||
         !c->watches[WATCH_CLAIMS].current || !c->watches[WATCH_MAP].current)
         return;
+    m->news = false;
+    m->next_look_ms = c->now_ms + CLUSTER_IDLE_MS;
     char why[CLUSTER_TRACE_BYTES];
     bool wait = member_must_wait(c, why);
     int number = predecessor_number(c);
@@ -214,6 +219,17 @@ static void member_hold(struct cluster *c, uint64_t revision, int64_t sent_ms)
     election_start(c);
 }
 
+static void member_gone(struct cluster *c)
+{
+    trace(c, "stopped");
+    c->member.phase = MEMBER_GONE;
+    c->member.number = -1;
+    c->member.id[0] = '\0';
+    for (int kind = 0; kind < WATCH_COUNT; kind++)
+        watch_end(c, (enum watch_kind)kind);
+    listen_end(c);
+}
+
 static void member_lose(struct cluster *c, const char *why)
 {
     struct member *m = &c->member;
@@ -225,13 +241,10 @@ static void member_lose(struct cluster *c, const char *why)
     watch_end(c, WATCH_LEASE);
     uint64_t life[2] = {c->config.incarnation, ++m->lives};
     m->incarnation = hash64(life, sizeof life) | 1;
-    if (m->stopping) {
-        m->phase = MEMBER_GONE;
-        m->id[0] = '\0';
-        m->number = -1;
-        return;
-    }
-    member_look(c);
+    if (m->stopping)
+        member_gone(c);
+    else
+        member_look(c);
 }
 
 static void member_renewed(struct cluster *c, uint64_t revision, int64_t sent_ms)
@@ -260,15 +273,6 @@ static void member_release(struct cluster *c)
     struct member *m = &c->member;
     m->question = CLAIM_RELEASE;
     m->request = ask_delete(c, BUCKET_STABLE_IDS, m->id, m->revision);
-}
-
-static void member_gone(struct cluster *c)
-{
-    trace(c, "stopped");
-    c->member.phase = MEMBER_GONE;
-    for (int kind = 0; kind < WATCH_COUNT; kind++)
-        watch_end(c, (enum watch_kind)kind);
-    listen_end(c);
 }
 
 /* ---- events ---- */
@@ -365,6 +369,7 @@ bool member_on_done(struct cluster *c, const struct cluster_event *event)
         return false;
     int64_t sent_ms = m->request.sent_ms;
     m->request.token = 0;
+    m->news = true;
     if (m->question == CLAIM_RELEASE)
         member_on_released(c, event);
     else if (m->phase == MEMBER_HOLDING)
@@ -507,7 +512,7 @@ void member_tick(struct cluster *c)
     case MEMBER_STANDBY:
         if (m->stopping && m->request.token == 0)
             member_gone(c);
-        else if (!m->stopping)
+        else if (!m->stopping && m->news)
             member_find_own(c);
         if (m->phase <= MEMBER_STANDBY)
             member_seek(c);

@@ -69,14 +69,16 @@ static void peer_release(struct cluster *c, struct peer *peer, int number)
 /* Another process has the number now. */
 static void peer_replace(struct cluster *c, struct peer *peer, int number, const struct claim *claim)
 {
-    bool known = peer->in_map;
+    bool first_seen = peer->claim.incarnation == 0;
     peer->claim = *claim;
     peer->leaving = peer->released = peer->dead = peer->fenced = false;
     peer->probe = peer->fence = (struct request){0};
     peer->in_force = 0;
     if (!c->controller.stamped)
         return;
-    if (known)
+    if (peer->in_map && first_seen)
+        return; /* no one else was ever seen under it */
+    if (peer->in_map)
         trace(c, "%s-%d is held by another process now, and keeps its %zu chambers", c->role, number,
               peer->header.count);
     else
@@ -102,11 +104,11 @@ void peers_on_claim(struct cluster *c, int number, const struct claim *claim, ui
     peer->claimed = true;
     peer->released = false;
     peer->claim_seen_ms = c->now_ms;
-    if (!peer->dead) {
-        peer->heard = true;
-        peer->heard_ms = c->now_ms;
-        peer->met |= c->watches[WATCH_CLAIMS].current; /* not what was stored before */
-    }
+    if (peer->dead)
+        return;
+    peer->heard_ms = c->now_ms;
+    if (c->watches[WATCH_CLAIMS].current) /* what was stored before may be of one long dead */
+        peer->heard = peer->met = true;
 }
 
 void peers_on_claims_current(struct cluster *c)
@@ -172,12 +174,17 @@ static bool peer_absence_counts(const struct cluster *c, const struct peer *peer
     return c->connected && (peer->met || c->now_ms >= c->controller.trusted_ms);
 }
 
+bool peer_is_silent(const struct cluster *c, const struct peer *peer)
+{
+    return c->now_ms - peer->heard_ms >= c->config.probe_after_ms;
+}
+
 static void peer_watch(struct cluster *c, struct peer *peer, int number)
 {
     if (peer->dead || peer->released || !(peer->in_map || peer->claimed))
         return;
     int64_t silent_ms = c->now_ms - peer->heard_ms;
-    if (silent_ms < c->config.probe_after_ms) {
+    if (!peer_is_silent(c, peer)) {
         peer->probe = (struct request){0};
         return;
     }
@@ -200,10 +207,12 @@ void peers_watch(struct cluster *c)
 {
     for (size_t i = 0; i < c->peers.count; i++) {
         struct peer *peer = &c->peers.items[i];
-        if ((int)i == c->member.number)
+        if ((int)i == c->member.number) {
+            peer->heard = peer->met = true;
             peer->heard_ms = c->now_ms;
-        else
+        } else {
             peer_watch(c, peer, (int)i);
+        }
     }
 }
 
