@@ -1,7 +1,7 @@
 # The front door. Everything real is in meson.build and scripts/.
 BUILD ?= build
 
-.PHONY: all setup build demo test bench lint fmt clean help
+.PHONY: all setup build demo test sim sim-plants bench lint fmt clean help
 
 all: build
 
@@ -9,6 +9,7 @@ help:
 	@echo "make demo    set up, build, and judge 86 real etch wafers: the faults found, in about a minute"
 	@echo "make test    set up, build, and run every test"
 	@echo "make build   build/chamberlain"
+	@echo "make sim     simulate thousands of cluster-hours with faults for a minute (make sim-plants: it finds planted bugs)"
 	@echo "make bench   measure, beside the peers"
 	@echo "make lint    formatting and static analysis;  make fmt   format the sources"
 	@echo "make clean   remove what was built"
@@ -27,6 +28,10 @@ demo: build
 
 test:
 	@scripts/test
+
+sim sim-plants: build
+	@ninja -C $(BUILD) --quiet $@
+	@scripts/sim $(if $(filter sim-plants,$@),--plants) $(BUILD)
 
 bench:
 	@scripts/bench
