@@ -152,7 +152,9 @@ static void on_disconnected(void *arg)
 static bool leads(void *arg)
 {
     const struct defender *defender = arg;
-    return defender->cluster.leads;
+    struct cluster_status now; /* whether it may act changes with time alone */
+    carrier_status(defender->carrier, &now);
+    return now.leads;
 }
 
 static void answer_as(struct defender *defender, const char *id);
@@ -225,7 +227,7 @@ static void on_expired(void *arg, struct store_reply *reply)
 static void begin_expire(struct defender *defender)
 {
     const struct defender_options *options = defender->options;
-    if (defender->expiring || !defender->cluster.leads)
+    if (defender->expiring || !leads(defender))
         return;
     struct store_retention retention = {.clock = options->retain_by_event ? STORE_RETAIN_BY_EVENT
                                                                           : STORE_RETAIN_BY_INGEST,
