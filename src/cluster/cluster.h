@@ -77,7 +77,7 @@ enum cluster_lifecycle {
 struct cluster_config {
     uint64_t incarnation;   /* of this process: never the same twice */
     uint64_t predecessor;   /* 0, or the incarnation of a process that is known to have ended (a lock or a
-                               supervisor says   so): its claim and its lease are taken over at once */
+                               supervisor says so): its claim and its lease are taken over at once */
     const char *version;    /* of the software */
     const char *group;      /* "" or a name: blue, canary */
     const char *role;       /* before the number in an ID; NULL or "": defender */

@@ -244,8 +244,9 @@ static int64_t election_turn_ms(const struct cluster *c)
         turn = e->free_since_ms + election_stagger_ms(c);
     else if (e->lease.incarnation == c->member.incarnation ||
              (c->config.predecessor && e->lease.incarnation == c->config.predecessor))
-        turn = c->now_ms; /* ours, from before it was lost or while its outcome was unknown; or of an ended
-                             process */
+        turn = c->now_ms; /* ours, from before it was lost or while its outcome was unknown */
+    else if (member_inherits(c) && e->lease.incarnation == c->config.predecessor)
+        turn = c->now_ms;
     else
         turn = e->seen_ms + c->config.lease_ttl_ms + 1 + election_stagger_ms(c);
     return turn > e->retry_ms ? turn : e->retry_ms;
@@ -260,9 +261,12 @@ static void election_campaign(struct cluster *c)
     if (e->present && e->lease.incarnation != c->member.incarnation) {
         e->predecessor = id_parse(c, e->lease.id);
         e->predecessor_seen_ms = e->seen_ms;
-        if (!e->told_late)
+        if (!e->told_late && c->now_ms - e->seen_ms > c->config.lease_ttl_ms)
             trace(c, "leader %s has not renewed its lease", e->lease.id);
     }
+    /* At first, that is: should it have run out at the server, only a create helps. */
+    if (e->present && !e->told_late && member_inherits(c) && e->lease.incarnation == c->config.predecessor)
+        e->take_over = true;
     e->told_late = true;
     if (e->present && e->take_over)
         election_write(c, LEASE_TAKE_OVER, e->revision);

@@ -112,6 +112,7 @@ struct member {
     int64_t renewed_ms;   /* when the newest write that succeeded was sent */
     int64_t connected_ms; /* of the connection in use */
     int64_t next_renewal_ms, next_beat_ms, retry_ms;
+    bool inheriting; /* the claim asked for is the predecessor's */
     bool stopping, drained;
     bool news; /* something has changed since it last looked for an ID */
     int64_t next_look_ms;
@@ -349,6 +350,7 @@ void member_tick(struct cluster *c);
 void member_beat(struct cluster *c); /* says a heartbeat now */
 bool member_holds(const struct cluster *c);
 bool member_is_certain(const struct cluster *c);
+bool member_inherits(const struct cluster *c); /* what the config's predecessor held */
 int64_t member_due_ms(const struct cluster *c);
 
 /* election.c */

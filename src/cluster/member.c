@@ -37,6 +37,11 @@ bool member_is_certain(const struct cluster *c)
     return member_holds(c) && (!c->connected || renewed);
 }
 
+bool member_inherits(const struct cluster *c)
+{
+    return c->config.predecessor != 0 && c->member.lives == 0;
+}
+
 void member_start(struct cluster *c)
 {
     c->member = (struct member){.number = -1, .incarnation = c->config.incarnation};
@@ -175,6 +180,27 @@ static void member_ask_for(struct cluster *c, int number)
     member_write(c, CLAIM_CREATE, 0);
 }
 
+/* The number of a process that is known to have ended, and whose claim still stands: -1, none. */
+static int inherited_number(const struct cluster *c)
+{
+    for (size_t i = 0; member_inherits(c) && i < c->peers.count; i++)
+        if (c->peers.items[i].claimed && c->peers.items[i].claim.incarnation == c->config.predecessor)
+            return (int)i;
+    return -1;
+}
+
+static void member_inherit(struct cluster *c, int number)
+{
+    struct member *m = &c->member;
+    m->phase = MEMBER_CLAIMING;
+    m->number = number;
+    id_format(c, number, m->id);
+    m->inheriting = true;
+    m->seen_revision = c->peers.items[number].claim_revision;
+    trace(c, "claim %s: from the process that this one replaces", m->id);
+    member_write(c, CLAIM_TAKE_OVER, m->seen_revision);
+}
+
 static void member_seek(struct cluster *c)
 {
     struct member *m = &c->member;
@@ -185,6 +211,11 @@ static void member_seek(struct cluster *c)
         return;
     m->news = false;
     m->next_look_ms = c->now_ms + CLUSTER_IDLE_MS;
+    int inherited = inherited_number(c);
+    if (inherited >= 0) {
+        member_inherit(c, inherited);
+        return;
+    }
     char why[CLUSTER_TRACE_BYTES];
     bool wait = member_must_wait(c, why);
     int number = predecessor_number(c);
@@ -311,6 +342,11 @@ static void member_on_claimed(struct cluster *c, const struct cluster_event *eve
     if (m->question == CLAIM_CREATE && peer_is_stale(c, peer) && peer->claim_revision != 0) {
         trace(c, "claim %s: over a claim that was not renewed", m->id);
         member_write(c, CLAIM_TAKE_OVER, peer->claim_revision);
+        return;
+    }
+    if (m->question == CLAIM_TAKE_OVER && m->inheriting) {
+        m->inheriting = false; /* it has run out, or another has it */
+        member_write(c, CLAIM_CREATE, 0);
         return;
     }
     m->losses++;

@@ -15,7 +15,7 @@ enum {
     STAGE_TIMEOUT_MS = 2500, /* later than the machine itself gives up */
     STAGE_PROBE_MS = 500,
     STAGE_GROW_MS = 50,
-    STAGE_LATE_MS = 3000
+    STAGE_LATE_MS = 4000
 };
 
 struct entry {
@@ -109,6 +109,7 @@ struct stage {
 };
 
 static void process_step(struct stage *stage, int process, const struct cluster_event *event);
+static void line_add(struct stage *stage, int process, const char *text);
 
 static void *must(void *memory)
 {
@@ -319,6 +320,16 @@ static bool fault_take(struct stage *stage, const struct letter *letter, struct 
     return false;
 }
 
+/* Says so when a write that was thought lost comes at last. */
+static void late_tell(struct stage *stage, const struct letter *letter, int code)
+{
+    char text[96];
+    if (letter->action.token)
+        return;
+    snprintf(text, sizeof text, "(late write of %.40s %s)", letter->key, code ? "refused" : "accepted");
+    line_add(stage, letter->process, text);
+}
+
 static void kv_serve(struct stage *stage, struct letter *letter)
 {
     struct fault fault;
@@ -346,6 +357,7 @@ static void kv_serve(struct stage *stage, struct letter *letter)
         return;
     }
     int code = kv_apply(stage, letter, &revision);
+    late_tell(stage, letter, code);
     if (faulty && fault.kills) {
         stage_kill(stage, letter->process);
         return;
@@ -814,7 +826,8 @@ void stage_add_orphan(struct stage *stage, const char *chamber)
     stage->orphans[stage->orphan_count++] = must(strdup(chamber));
 }
 
-int stage_start_as(struct stage *stage, const char *version, const char *group, double share)
+static int stage_start_with(struct stage *stage, const char *version, const char *group, double share,
+                            int predecessor)
 {
     assert(stage->process_count < STAGE_PROCESSES_MAX);
     int number = ++stage->process_count;
@@ -824,6 +837,7 @@ int stage_start_as(struct stage *stage, const char *version, const char *group, 
     config.version = version;
     config.group = group;
     config.share = share;
+    config.predecessor = predecessor ? 1000 + (uint64_t)predecessor : 0;
     struct error err;
     assert_int_equal(cluster_create(&config, &process->cluster, &err), 0);
     process->alive = true;
@@ -832,6 +846,16 @@ int stage_start_as(struct stage *stage, const char *version, const char *group, 
     if (!stage->away)
         process_connect(stage, number);
     return number;
+}
+
+int stage_start_as(struct stage *stage, const char *version, const char *group, double share)
+{
+    return stage_start_with(stage, version, group, share, 0);
+}
+
+int stage_restart(struct stage *stage, int predecessor)
+{
+    return stage_start_with(stage, "v1", "", 0, predecessor);
 }
 
 int stage_start(struct stage *stage)

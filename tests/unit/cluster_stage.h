@@ -27,6 +27,8 @@ void stage_add_orphan(struct stage *stage, const char *chamber);
 /* A new process; returns its number. */
 int stage_start(struct stage *stage);
 int stage_start_as(struct stage *stage, const char *version, const char *group, double share);
+/* In place of one that has ended, as its supervisor knows. */
+int stage_restart(struct stage *stage, int predecessor);
 void stage_start_many(struct stage *stage, int count);
 
 void stage_run(struct stage *stage, int64_t ms);
@@ -49,7 +51,7 @@ void stage_kv_stall(struct stage *stage, int64_t ms); /* the store has no leader
 
 enum stage_fault { FAULT_NOT_DONE, FAULT_DONE, FAULT_DONE_LATE };
 /* The next write of `process` (0: of anyone) to a key that begins with `key` has the outcome ERR_TIMEOUT; it
- * was not done, done, or is done only 3 s later. */
+ * was not done, done, or is done only 4 s later. */
 void stage_fail_write(struct stage *stage, int process, const char *key, enum stage_fault fault);
 /* The process is killed when such a write arrives, before (`done` false) or after it is done. */
 void stage_kill_at_write(struct stage *stage, int process, const char *key, bool done);
