@@ -69,9 +69,11 @@ void holder_evaluate(struct cluster *c)
 {
     struct holder *h = &c->holder;
     /* Uncertain of the ID, the consumer under its name may be another's: it is left alone. */
-    /* Version 0 is a map before anything was assigned: after a store was lost, what is owned stays owned
+    if (!member_is_certain(c) || c->member.drained)
+        return;
+    /* Version 0 is a map before anything was assigned. After a store was lost, what is owned stays owned
      * until the next. */
-    if (!member_holds(c) || c->member.drained || !c->header.present)
+    if (!c->header.present || c->header.version == 0)
         return;
     const struct header_member *entry = holder_entry(c);
     if (entry == NULL) {

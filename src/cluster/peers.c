@@ -139,6 +139,8 @@ void peers_on_heartbeat(struct cluster *c, const struct cluster_heartbeat *heart
     if (!its_own)
         return;
     peer->in_force = heartbeat->assignment;
+    if (c->controller.highest_version < heartbeat->assignment)
+        c->controller.highest_version = heartbeat->assignment; /* known to it, if no longer to the store */
     if (heartbeat->leaving && !peer->leaving && !peer->released) {
         peer->leaving = true;
         if (c->controller.stamped) {
