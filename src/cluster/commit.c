@@ -29,7 +29,7 @@ static bool peer_lives(const struct peer *peer)
 /* May be dead: not the one to give more to, as long as most are heard. */
 static bool peer_is_doubtful(const struct cluster *c, const struct peer *peer)
 {
-    return !c->controller.commit.few && peer_is_silent(c, peer);
+    return !c->controller.commit.few && c->now_ms - peer->heard_ms > c->config.heartbeat_ms * 5 / 4;
 }
 
 static bool few_are_heard(const struct cluster *c)
@@ -38,8 +38,9 @@ static bool few_are_heard(const struct cluster *c)
     for (size_t n = 0; n < c->peers.count; n++) {
         const struct peer *peer = &c->peers.items[n];
         bool counts = peer->in_map && !peer->removing && peer_lives(peer);
-        heard += counts && !peer_is_silent(c, peer);
-        silent += counts && peer_is_silent(c, peer);
+        bool doubtful = peer_is_doubtful(c, peer);
+        heard += counts && !doubtful;
+        silent += counts && doubtful;
     }
     return heard < silent;
 }
@@ -50,10 +51,17 @@ static bool peer_is_frozen(const struct cluster *c, const struct peer *peer)
     return peer->in_map && !peer->removing && (!peer_lives(peer) || peer_is_doubtful(c, peer));
 }
 
-/* Its key says who owns, or is about to. What is left of a member that is gone long since says nothing. */
+/* A newcomer that a commit half done has given chambers: the way on is shorter than the way back. */
+bool peer_is_begun(const struct cluster *c, const struct peer *peer)
+{
+    return !peer->in_map && peer->claimed && peer_lives(peer) && peer->to_present &&
+           peer->to_version > c->header.version;
+}
+
+/* Its key says who owns, or is about to. What is left of a member that is gone says nothing. */
 static bool peer_key_counts(const struct cluster *c, const struct peer *peer)
 {
-    return peer->to_present && (peer->in_map || peer->to_version > c->header.version);
+    return peer->to_present && (peer->in_map || peer_is_begun(c, peer));
 }
 
 static void owners_collect(struct cluster *c)
@@ -87,10 +95,8 @@ static bool defender_takes_part(const struct cluster *c, const struct peer *peer
     if (!peer_lives(peer) || peer->removing || peer_is_doubtful(c, peer))
         return false;
     bool joined = peer->claimed && peer->heard;
-    /* A newcomer that a commit half done has given chambers: the way on is shorter than the way back. */
-    bool begun = peer->claimed && peer->to_present && peer->to_version > c->header.version;
     bool may_join = kind == COMMIT_PLANNED || kind == COMMIT_RELEVEL;
-    return peer->in_map || begun || (may_join && joined);
+    return peer->in_map || peer_is_begun(c, peer) || (may_join && joined);
 }
 
 static size_t defenders_collect(const struct cluster *c, enum commit_kind kind,

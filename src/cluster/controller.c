@@ -175,6 +175,7 @@ static struct census controller_count(const struct cluster *c)
         bool there = peer_is_there(peer) && !peer->leaving;
         census.alive += there;
         census.joined += there && !peer->in_map && peer->claimed;
+        census.differing += peer_is_begun(c, peer);
         if (!peer->in_map)
             continue;
         census.leaving += peer->leaving && !peer->released && !peer->dead;

@@ -382,7 +382,6 @@ void peers_on_connected(struct cluster *c);
 void peers_on_claim(struct cluster *c, int number, const struct claim *claim, uint64_t revision);
 void peers_on_claims_current(struct cluster *c);
 void peers_on_heartbeat(struct cluster *c, const struct cluster_heartbeat *heartbeat);
-bool peer_is_silent(const struct cluster *c, const struct peer *peer); /* so long that it is asked */
 void peers_shift(struct cluster *c, int64_t slept_ms); /* silence while this process slept does not count */
 void peers_watch(struct cluster *c); /* one pass: asks after the silent, declares the dead */
 bool peers_on_probed(struct cluster *c, const struct cluster_event *event);
@@ -423,6 +422,7 @@ bool commit_on_done(struct cluster *c, const struct cluster_event *event);
 void commit_on_to(struct cluster *c, int number); /* peer's key has changed */
 void commit_on_header(struct cluster *c);         /* the header has changed */
 void commit_abandon(struct cluster *c);
+bool peer_is_begun(const struct cluster *c, const struct peer *peer);
 uint64_t owned_hash_add(uint64_t sum, uint64_t chamber_hash); /* of a set: in any order */
 
 #endif

@@ -176,17 +176,12 @@ static bool peer_absence_counts(const struct cluster *c, const struct peer *peer
     return c->connected && (peer->met || c->now_ms >= c->controller.trusted_ms);
 }
 
-bool peer_is_silent(const struct cluster *c, const struct peer *peer)
-{
-    return c->now_ms - peer->heard_ms >= c->config.probe_after_ms;
-}
-
 static void peer_watch(struct cluster *c, struct peer *peer, int number)
 {
     if (peer->dead || peer->released || !(peer->in_map || peer->claimed))
         return;
     int64_t silent_ms = c->now_ms - peer->heard_ms;
-    if (!peer_is_silent(c, peer)) {
+    if (silent_ms < c->config.probe_after_ms) {
         peer->probe = (struct request){0};
         return;
     }
