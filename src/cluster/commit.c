@@ -626,6 +626,14 @@ static void commit_finish(struct cluster *c)
 void commit_on_header(struct cluster *c)
 {
     struct commit *commit = &c->controller.commit;
+    if (commit->kind == COMMIT_STAMP && commit->phase == COMMIT_HEADER &&
+        c->header.token != c->election.token) {
+        /* What one that led before had sent has arrived first: the stamp goes on that. */
+        commit->version = c->header.version;
+        commit->request.token = 0;
+        free(commit->header);
+        commit->header = NULL;
+    }
     if (commit->phase == COMMIT_HEADER && c->header.present && c->header.token == c->election.token &&
         c->header.version == commit->version)
         commit_finish(c);

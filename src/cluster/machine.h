@@ -109,8 +109,8 @@ struct member {
     bool in_doubt;           /* a renewal's outcome is not known */
     enum member_question question;
     struct request request;
-    int64_t renewed_ms;   /* when the newest write that succeeded was sent */
-    int64_t connected_ms; /* of the connection in use */
+    int64_t renewed_ms; /* when the newest write that succeeded was sent */
+    int64_t doubted_ms; /* when the connection in use began, or this process last woke from a sleep */
     int64_t next_renewal_ms, next_beat_ms, retry_ms;
     bool inheriting; /* the claim asked for is the predecessor's */
     bool stopping, drained;
@@ -340,6 +340,7 @@ int weight_parse(const char *json, size_t length, int64_t *weight, struct error 
 /* member.c */
 void member_start(struct cluster *c);
 void member_on_connected(struct cluster *c);
+void member_on_slept(struct cluster *c);
 void member_on_claims_current(struct cluster *c);
 void member_on_own_claim(struct cluster *c, const struct claim *claim, uint64_t revision);
 bool member_on_done(struct cluster *c, const struct cluster_event *event);

@@ -33,7 +33,7 @@ bool member_is_certain(const struct cluster *c)
     const struct member *m = &c->member;
     /* While NATS was away a leader may have taken the ID, and another may have it: only a renewal since
      * tells. */
-    bool renewed = m->renewed_ms >= m->connected_ms && c->now_ms - m->renewed_ms <= c->config.id_ttl_ms;
+    bool renewed = m->renewed_ms >= m->doubted_ms && c->now_ms - m->renewed_ms <= c->config.id_ttl_ms;
     return member_holds(c) && (!c->connected || renewed);
 }
 
@@ -308,10 +308,15 @@ static void member_release(struct cluster *c)
 
 /* ---- events ---- */
 
+void member_on_slept(struct cluster *c)
+{
+    c->member.doubted_ms = c->member.next_renewal_ms = c->now_ms;
+}
+
 void member_on_connected(struct cluster *c)
 {
     struct member *m = &c->member;
-    m->connected_ms = c->now_ms;
+    m->doubted_ms = c->now_ms;
     if (m->phase == MEMBER_LOOKING || m->phase == MEMBER_CLAIMING || m->phase == MEMBER_STANDBY)
         m->retry_ms = c->now_ms;
     if (m->phase == MEMBER_LOOKING)
