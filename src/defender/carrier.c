@@ -509,12 +509,32 @@ static void unwatch(struct carrier *carrier, enum cluster_bucket bucket, const c
         struct carrier_watch *watch = *link;
         if (watch->bucket == bucket && (pattern == NULL || strcmp(watch->pattern, pattern) == 0)) {
             *link = watch->next;
-            kv_watch_stop(watch->native);
+            if (watch->native)
+                kv_watch_stop(watch->native);
             free(watch);
         } else {
             link = &watch->next;
         }
     }
+}
+
+static void start_watch(struct carrier_watch *watch)
+{
+    struct carrier *carrier = watch->carrier;
+    struct kv_watch_events events = {.entry = on_watched, .current = on_current, .arg = watch};
+    struct error err;
+    if (kv_watch_start(carrier->ports.bus, carrier->buckets[watch->bucket], watch->pattern, &events,
+                       &watch->native, &err)) {
+        LOG_ERROR("a bucket cannot be watched", LOG_STR("error", err.text));
+        watch->native = NULL;
+    }
+}
+
+static void stop_watch(struct carrier_watch *watch)
+{
+    if (watch->native)
+        kv_watch_stop(watch->native);
+    watch->native = NULL;
 }
 
 static void watch(struct carrier *carrier, const struct cluster_action *action)
@@ -526,16 +546,25 @@ static void watch(struct carrier *carrier, const struct cluster_action *action)
     made->carrier = carrier;
     made->bucket = action->bucket;
     snprintf(made->pattern, sizeof made->pattern, "%s", action->key);
-    struct kv_watch_events events = {.entry = on_watched, .current = on_current, .arg = made};
-    struct error err;
-    if (kv_watch_start(carrier->ports.bus, carrier->buckets[action->bucket], made->pattern, &events,
-                       &made->native, &err)) {
-        LOG_ERROR("a bucket cannot be watched", LOG_STR("error", err.text));
-        free(made);
-        return;
-    }
     made->next = carrier->watches;
     carrier->watches = made;
+    if (carrier->connected)
+        start_watch(made);
+}
+
+/* Watches rest while the connection is away, and begin anew after the cluster has heard that it is back: what
+ * they give then is the newest, and their "current" is never mistaken for one from before. */
+static void rest_watches(struct carrier *carrier)
+{
+    for (struct carrier_watch *watch = carrier->watches; watch; watch = watch->next)
+        stop_watch(watch);
+}
+
+static void resume_watches(struct carrier *carrier)
+{
+    for (struct carrier_watch *watch = carrier->watches; watch; watch = watch->next)
+        if (watch->native == NULL)
+            start_watch(watch);
 }
 
 /* --- heartbeats --- */
@@ -745,6 +774,7 @@ static void make_next_bucket(struct carrier *carrier)
         if (!carrier->connected) {
             carrier->connected = true;
             feed(carrier, &(struct cluster_event){.kind = EVENT_CONNECTED});
+            resume_watches(carrier);
         }
         return;
     }
@@ -771,6 +801,7 @@ void carrier_on_disconnected(struct carrier *carrier)
     if (!carrier->connected)
         return;
     carrier->connected = false;
+    rest_watches(carrier);
     feed(carrier, &(struct cluster_event){.kind = EVENT_DISCONNECTED});
 }
 
@@ -855,7 +886,7 @@ void carrier_close(struct carrier *carrier)
     hear(carrier, false);
     while (carrier->watches) {
         struct carrier_watch *next = carrier->watches->next;
-        kv_watch_stop(carrier->watches->native);
+        stop_watch(carrier->watches);
         free(carrier->watches);
         carrier->watches = next;
     }
