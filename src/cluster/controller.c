@@ -181,6 +181,7 @@ static struct census controller_count(const struct cluster *c)
         census.leaving += peer->leaving && !peer->released && !peer->dead;
         census.left += peer->released && !peer->dead;
         census.dead += peer->dead;
+        census.silent += !peer->released && !peer->dead && peer->probe.sent_ms != 0;
         census.undecided += !peer->heard && !peer->released && !peer->dead;
         census.differing += !peer->to_present || peer->to_version != peer->header.assigned ||
                             peer->to_revision != peer->header.revision;
@@ -365,6 +366,8 @@ static const char *controller_closes(const struct cluster *c, const struct censu
         return "time is up";
     if (census->leaving > 0)
         return NULL; /* it finishes what it has begun, and another may take its ID over */
+    if (census->silent > 0)
+        return NULL; /* would it be dead, its chambers had to move right after */
     if (k->window_cold && census->undecided > 0 && census->alive != expected)
         return NULL; /* back, or dead: soon known */
     if (expected > 0 && census->alive == expected && quiet_ms >= c->config.roster_settle_ms &&

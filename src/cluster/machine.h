@@ -259,6 +259,7 @@ struct census {
     int left;      /* in the map, ID released */
     int dead;      /* in the map */
     int undecided; /* in the map, not heard yet, not dead either */
+    int silent;    /* in the map, being asked whether it is alive */
     int differing; /* in the map, but its key is not what the map means */
 };
 
