@@ -34,6 +34,7 @@ static const struct command command = {
 struct load {
     struct session session;
     int64_t contexts, chambers, sensors, samples, rate, first;
+    bool store_only;
     size_t waiting;
     size_t failed;
     struct error error;
@@ -212,6 +213,7 @@ int main(int argc, char **argv)
         {"sensors", OPTION_INTEGER, &load.sensors, "N", "in each context (default 100)"},
         {"samples", OPTION_INTEGER, &load.samples, "N", "of each sensor (default 1200)"},
         {"rate", OPTION_INTEGER, &load.rate, "N", "announcements a second (default 0: as fast as it goes)"},
+        {"store-only", OPTION_FLAG, &load.store_only, NULL, "announce nothing: another will"},
     };
     enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
     if (next != COMMAND_RUN)
@@ -219,7 +221,8 @@ int main(int argc, char **argv)
     if (charts)
         return write_charts(charts, load.sensors);
     struct error err;
-    int code = session_open(&load.session, dir, SESSION_STORE | SESSION_NATS, &err);
+    int needs = load.store_only ? SESSION_STORE : SESSION_STORE | SESSION_NATS;
+    int code = session_open(&load.session, dir, needs, &err);
     if (code)
         return command_failed(&command, &err);
     struct arena arena;
@@ -228,7 +231,7 @@ int main(int argc, char **argv)
         arena_reset(&arena);
         code = store_one(&load, load.first + i, &arena, &err);
     }
-    if (code == 0)
+    if (code == 0 && !load.store_only)
         announce_all(&load, &arena);
     if (code == 0 && load.failed)
         code = error_prefix(&load.error, ERR_UNAVAILABLE, "%zu announcements failed", load.failed),

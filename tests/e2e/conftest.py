@@ -7,10 +7,42 @@ import pathlib
 
 import pytest
 
+from cluster import Figures
 from fab import Fab
 from traces import CHARTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: at full size, minutes each; only with -m full (make test-full)")
+    config.stash[FIGURES] = Figures()
+
+
+def pytest_collection_modifyitems(config, items):
+    """The full size is asked for by its mark, and is left out otherwise."""
+    if "full" in config.getoption("-m"):
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if item not in full]
+    config.hook.pytest_deselected(items=full)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    figures = config.stash[FIGURES]
+    if figures.rows:
+        terminalreporter.section("measured")
+        for line in figures.table():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig):
+    """Takes what a scenario measured; all of it is printed at the end."""
+    return pytestconfig.stash[FIGURES]
 
 
 @pytest.fixture(scope="session")

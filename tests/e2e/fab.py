@@ -23,15 +23,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def until(condition, what, patience_s=PATIENCE_S):
-    """Waits for `condition()` to give something true, and returns it."""
+def until(condition, what, patience_s=PATIENCE_S, pause_s=0.02):
+    """Waits for `condition()` to give something true, and returns it. `what` is a text, or a function that makes one."""
     end = time.monotonic() + patience_s
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < end, f"waited {patience_s} s for {what}"
-        time.sleep(0.02)
+        assert time.monotonic() < end, f"waited {patience_s} s for {what() if callable(what) else what}"
+        time.sleep(pause_s)
 
 
 def process_is_there(pid):
@@ -116,11 +116,11 @@ class Fab:
         config.write_text(f'listen: 127.0.0.1:{self.port}\n'
                           f'jetstream {{ store_dir: "{self.dir}/nats", sync_interval: always }}\n')
         self.server = self._start([find_nats_server(), "-c", str(config)], "nats-server.log")
-        until(self._server_greets, "nats-server")
+        until(self.server_greets, "nats-server")
         (self.dir / "cluster.json").write_text(json.dumps(
             {"nats": self.url, "store": f"sqlite:{self.store}", "cell": "", "children": {}}))
 
-    def _server_greets(self):
+    def server_greets(self):
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 return connection.recv(5) == b"INFO "

@@ -6,7 +6,7 @@ import threading
 
 import nats
 from nats.errors import NoRespondersError, TimeoutError
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 
 class NatsClient:
@@ -16,12 +16,27 @@ class NatsClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._nc = self._call(nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1,
+        self._nc = self._call(nats.connect(url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1,
                                            error_cb=_ignore, allow_reconnect=True))
         self._js = self._nc.jetstream(timeout=5)
 
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
+
+    def run(self, coroutine, timeout=120):
+        """A coroutine of the test's own on this connection."""
+        return self.begin(coroutine).result(timeout=timeout)
+
+    def begin(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    async def offer(self, subject, payload, message_id):
+        """Publishes to a stream from a coroutine; whether the stream has acknowledged."""
+        try:
+            await self._js.publish(subject, payload, headers={"Nats-Msg-Id": message_id}, timeout=2)
+            return True
+        except Exception:  # away, or has no leader at the moment: the caller offers it again
+            return False
 
     def close(self):
         self._call(self._nc.close())
@@ -47,6 +62,27 @@ class NatsClient:
         except (NoRespondersError, TimeoutError):
             return None
 
+    def ask_all(self, subjects):
+        """Many requests at once; the JSON answers, None for who does not answer."""
+        async def ask(subject):
+            try:
+                return json.loads((await self._nc.request(subject, b"", timeout=2)).data)
+            except (NoRespondersError, TimeoutError):
+                return None
+
+        async def ask_each():
+            return await asyncio.gather(*map(ask, subjects))
+
+        return self._call(ask_each())
+
+    def subscribe(self, subject, hear):
+        """Calls `hear(data)` for each message, in this connection's thread."""
+        async def on_message(message):
+            hear(message.data)
+
+        self._call(self._nc.subscribe(subject, cb=on_message))
+        self._call(self._nc.flush())
+
     def publish_all(self, messages):
         """Publishes (subject, payload, message id) one after the other, without waiting for each."""
         async def publish():
@@ -66,8 +102,32 @@ class NatsClient:
         except NotFoundError:
             return False
 
+    def stream_leader(self, name):
+        """The node that leads a replicated stream; None while there is none."""
+        try:
+            cluster = self.stream(name).cluster
+            return cluster.leader if cluster else None
+        except (APIError, TimeoutError, NoRespondersError):
+            return None
+
+    def jetstream_answers(self):
+        try:
+            self._call(self._js.account_info())
+            return True
+        except (APIError, TimeoutError, NoRespondersError):
+            return False
+
     def consumer(self, stream, name):
         return self._call(self._js.consumer_info(stream, name))
+
+    def consumers(self, stream):
+        """Every consumer of a stream; none when it is not there."""
+        try:
+            found = self._call(self._js.consumers_info(stream))
+        except NotFoundError:
+            return []
+        assert len(found) < 256, "more than one page of consumers"
+        return found
 
     def consumer_exists(self, stream, name):
         try:
