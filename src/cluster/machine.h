@@ -342,7 +342,6 @@ int weight_parse(const char *json, size_t length, int64_t *weight, struct error 
 void member_start(struct cluster *c);
 void member_on_connected(struct cluster *c);
 void member_on_slept(struct cluster *c);
-void member_on_claims_current(struct cluster *c);
 void member_on_own_claim(struct cluster *c, const struct claim *claim, uint64_t revision);
 bool member_on_done(struct cluster *c, const struct cluster_event *event);
 void member_on_consumer_lost(struct cluster *c);
