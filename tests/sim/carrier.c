@@ -431,6 +431,13 @@ void carrier_message(struct process *process, const struct packet *packet)
         process->jobs[at] = (struct job){
             .sequence = packet->sequence, .chamber = packet->chamber, .consumer = packet->consumer};
     }
+    if (packet->deliveries > 1 || known || !set_has(&carrier->wanted, packet->chamber))
+        world_trace(process->world, process, "context %llu of %s, delivery %llu: %s",
+                    (unsigned long long)packet->sequence, process->world->names[packet->chamber],
+                    (unsigned long long)packet->deliveries,
+                    known                                        ? "in hand"
+                    : set_has(&carrier->wanted, packet->chamber) ? "taken"
+                                                                 : "not ours");
     carrier_look(process);
 }
 

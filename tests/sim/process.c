@@ -323,6 +323,7 @@ static void look_at_state(struct process *process)
     int id = status.id[0] ? world_defender_number(status.id) : NATS_NOBODY;
     if (id != process->id) {
         process->id = id;
+        process->held_us = process->world->now_us;
         subscribe(process);
     }
     if (status.state == CLUSTER_STOPPED && !process->stopping) {

@@ -220,8 +220,9 @@ struct process {
     size_t watch_count;
     uint64_t next_watch;
 
-    int id;         /* N of its stable ID; NATS_NOBODY */
-    int checked_id; /* ... that has been checked for another holder */
+    int id;          /* N of its stable ID; NATS_NOBODY */
+    int64_t held_us; /* since when */
+    int checked_id;  /* ... that has been checked for another holder */
     struct carrier carrier;
     struct job *jobs;
     size_t job_count, job_capacity;
