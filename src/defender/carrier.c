@@ -59,6 +59,8 @@ struct carrier {
     char id[CLUSTER_NAME_BYTES]; /* whose consumer `consumer` is */
     struct consumer *consumer;
     bool pulling;
+    bool interrupted; /* the connection was lost since the filters were last set: nothing is pulled until then
+                       */
 
     enum holding holding;
     uint64_t version;
@@ -214,6 +216,7 @@ static void on_lost(void *arg, const char *reason)
 static void leave_consumer(struct carrier *carrier)
 {
     carrier->pulling = false;
+    carrier->interrupted = false;
     carrier->holding = HOLDING_IDLE;
     if (carrier->consumer)
         consumer_free(carrier->consumer);
@@ -334,16 +337,10 @@ static void hold_next(struct carrier *carrier)
     }
 }
 
-static void hold(struct carrier *carrier, const struct cluster_action *action)
+/* From `owned` to `wanted`, which has just been set. */
+static void hold_wanted(struct carrier *carrier)
 {
-    list_set(&carrier->wanted, action->chambers, action->chamber_count);
-    carrier->version = action->version;
-    if (!have_consumer(carrier, action->id)) {
-        feed(carrier, &(struct cluster_event){.kind = EVENT_FILTERS_IN_FORCE,
-                                              .version = action->version,
-                                              .code = ERR_UNAVAILABLE});
-        return;
-    }
+    carrier->interrupted = false;
     let_go(carrier);
     carrier->holding = HOLDING_SHRINK;
     const char **kept;
@@ -355,6 +352,31 @@ static void hold(struct carrier *carrier, const struct cluster_action *action)
     if (count == 0 && carrier->wanted.count > 0 && carrier->owned.count > 0)
         list_set(&carrier->owned, NULL, 0);
     free(kept);
+}
+
+static void hold(struct carrier *carrier, const struct cluster_action *action)
+{
+    list_set(&carrier->wanted, action->chambers, action->chamber_count);
+    carrier->version = action->version;
+    if (!have_consumer(carrier, action->id)) {
+        feed(carrier, &(struct cluster_event){.kind = EVENT_FILTERS_IN_FORCE,
+                                              .version = action->version,
+                                              .code = ERR_UNAVAILABLE});
+        return;
+    }
+    hold_wanted(carrier);
+}
+
+/* After the connection was lost the same chambers are taken up again, as soon as it is certain that no other
+ * process has got the ID meanwhile. */
+static void hold_again(struct carrier *carrier)
+{
+    struct cluster_status status;
+    if (!carrier->interrupted || !carrier->connected || carrier->consumer == NULL || carrier->draining)
+        return;
+    cluster_read_status(carrier->cluster, &status);
+    if (status.certain)
+        hold_wanted(carrier);
 }
 
 /* --- errands: requests whose answers become events --- */
@@ -710,6 +732,7 @@ static void feed(struct carrier *carrier, const struct cluster_event *event)
     for (size_t i = 0; i < actions.count; i++)
         carry_out(carrier, &actions.items[i]);
     cluster_actions_free(&actions);
+    hold_again(carrier);
     schedule(carrier);
     tell_if_stopped(carrier);
 }
@@ -796,8 +819,10 @@ void carrier_on_connected(struct carrier *carrier)
 
 void carrier_on_disconnected(struct carrier *carrier)
 {
-    if (carrier->consumer)
+    if (carrier->consumer) {
         consumer_on_disconnected(carrier->consumer);
+        carrier->interrupted = true;
+    }
     if (!carrier->connected)
         return;
     carrier->connected = false;
