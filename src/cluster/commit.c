@@ -141,9 +141,9 @@ static bool input_collect(struct cluster *c, enum commit_kind kind, struct plan_
         .defenders = input->defenders,
         .defender_count = defenders_collect(c, kind, input->defenders),
         .options = {c->config.balance_max, c->config.balance_min, c->config.movement_budget},
-        .mode = kind == COMMIT_PLANNED   ? ASSIGN_NORMAL
-                : kind == COMMIT_RELEVEL ? ASSIGN_RELEVEL
-                                         : ASSIGN_EMERGENCY,
+        .mode = kind == COMMIT_PLANNED                                   ? ASSIGN_NORMAL
+                : kind == COMMIT_RELEVEL || PLANTED(PLANT_EMERGENCY_ALL) ? ASSIGN_RELEVEL
+                                                                         : ASSIGN_EMERGENCY,
     };
     if (input->assign.defender_count == 0) /* nobody of the map is left: whoever is there must do */
         input->assign.defender_count = defenders_collect(c, COMMIT_PLANNED, input->defenders);
@@ -486,6 +486,8 @@ static void header_write(struct cluster *c)
     commit->request = c->header.present
                           ? ask_update(c, BUCKET_ASSIGNMENTS, "map", commit->header, c->header.revision)
                           : ask_create(c, BUCKET_ASSIGNMENTS, "map", commit->header);
+    if (PLANTED(PLANT_NO_CAS))
+        c->actions->items[c->actions->count - 1].kind = ACTION_KV_PUT;
 }
 
 void commit_continue(struct cluster *c)

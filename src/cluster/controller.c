@@ -279,6 +279,7 @@ static bool controller_fence(struct cluster *c)
         struct peer *peer = &c->peers.items[n];
         if (!peer->removing)
             continue;
+        peer->fenced |= PLANTED(PLANT_NO_FENCE);
         fenced += peer->fenced;
         pending += !peer->fenced;
         if (peer->fenced ||
@@ -364,7 +365,7 @@ static const char *controller_closes(const struct cluster *c, const struct censu
     int expected = c->config.expected_members;
     if (open_ms >= (k->window_cold ? c->config.cold_window_ms : c->config.scale_window_ms))
         return "time is up";
-    if (census->leaving > 0)
+    if (census->leaving > 0 && open_ms < c->config.scale_window_ms)
         return NULL; /* it finishes what it has begun, and another may take its ID over */
     if (census->silent > 0)
         return NULL; /* would it be dead, its chambers had to move right after */
@@ -384,8 +385,8 @@ static bool controller_scale(struct cluster *c, const struct census *census)
     const char *why = controller_closes(c, census);
     if (why == NULL)
         return false;
-    bool up =
-        c->now_ms - k->opened_ms >= (k->window_cold ? c->config.cold_window_ms : c->config.scale_window_ms);
+    /* Those that still finish what they had begun have had their time. */
+    bool up = c->now_ms - k->opened_ms >= c->config.scale_window_ms;
     controller_mark(c, k->window_cold, true, up);
     if (!controller_fence(c))
         return false;

@@ -32,6 +32,8 @@ static bool election_takes_part(const struct cluster *c)
 
 bool election_acts(const struct cluster *c)
 {
+    if (PLANTED(PLANT_LATE_LEADER))
+        return c->election.held;
     return c->election.held && c->connected && c->now_ms < c->election.acting_until_ms;
 }
 
@@ -255,6 +257,8 @@ static int64_t election_turn_ms(const struct cluster *c)
 static void election_campaign(struct cluster *c)
 {
     struct election *e = &c->election;
+    if (PLANTED(PLANT_NO_CAMPAIGN) && e->present)
+        return;
     if (!c->watches[WATCH_LEASE].current || c->now_ms < election_turn_ms(c))
         return;
     e->predecessor = -1;

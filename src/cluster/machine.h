@@ -7,6 +7,7 @@
 #define CHAMBERLAIN_CLUSTER_MACHINE_H
 
 #include "cluster/cluster.h"
+#include "cluster/plant.h"
 
 enum {
     CLUSTER_PASS_MS = 50,    /* how often the leader looks at everybody */

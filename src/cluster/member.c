@@ -30,6 +30,8 @@ bool member_holds(const struct cluster *c)
 
 bool member_is_certain(const struct cluster *c)
 {
+    if (PLANTED(PLANT_DEAF))
+        return member_holds(c);
     const struct member *m = &c->member;
     /* While NATS was away a leader may have taken the ID, and another may have it: only a renewal since
      * tells. */
@@ -92,6 +94,8 @@ static void member_write(struct cluster *c, enum member_question question, uint6
 /* Whether a create may succeed: nobody holds the number as far as is known. */
 static bool number_is_free(const struct cluster *c, int number)
 {
+    if (PLANTED(PLANT_EARLY_CLAIM))
+        return true;
     if ((size_t)number >= c->peers.count)
         return true;
     const struct peer *peer = &c->peers.items[number];
@@ -263,6 +267,8 @@ static void member_gone(struct cluster *c)
 
 static void member_lose(struct cluster *c, const char *why)
 {
+    if (PLANTED(PLANT_DEAF))
+        return;
     struct member *m = &c->member;
     trace(c, "%s is lost: %s", m->id, why);
     holder_stop(c);
@@ -344,7 +350,7 @@ static void member_on_claimed(struct cluster *c, const struct cluster_event *eve
         m->retry_ms = c->now_ms + 5 * CLUSTER_RETRY_MS;
         return;
     }
-    if (m->question == CLAIM_CREATE && peer_is_stale(c, peer) && peer->claim_revision != 0) {
+    if (m->question == CLAIM_CREATE && (peer_is_stale(c, peer) || PLANTED(PLANT_EARLY_CLAIM)) && peer->claim_revision != 0) {
         trace(c, "claim %s: over a claim that was not renewed", m->id);
         member_write(c, CLAIM_TAKE_OVER, peer->claim_revision);
         return;

@@ -41,7 +41,8 @@ void peers_on_connected(struct cluster *c)
         struct peer *peer = &c->peers.items[i];
         peer->confirmed = peer->to_confirmed = peer->met = false;
         peer->claim_revision = peer->to_revision = 0; /* a store that was lost counts from 1 again */
-        peer->heard_ms = c->now_ms;
+        if (!PLANTED(PLANT_TRUST_ABSENCE))
+            peer->heard_ms = c->now_ms;
         peer->claim_seen_ms = c->now_ms;
         peer->probe.token = 0;
     }
@@ -173,7 +174,8 @@ static void peer_die(struct cluster *c, struct peer *peer)
  * that they are not back yet. */
 static bool peer_absence_counts(const struct cluster *c, const struct peer *peer)
 {
-    return c->connected && (peer->met || c->now_ms >= c->controller.trusted_ms);
+    return c->connected &&
+           (PLANTED(PLANT_TRUST_ABSENCE) || peer->met || c->now_ms >= c->controller.trusted_ms);
 }
 
 static void peer_watch(struct cluster *c, struct peer *peer, int number)

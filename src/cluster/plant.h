@@ -17,11 +17,12 @@ enum plant {
     PLANT_GROW_FIRST,    /* filters grow before they shrink */
     PLANT_LATE_LEADER,   /* a leader that could not renew goes on acting */
     PLANT_EARLY_CLAIM,   /* an ID is taken over before its TTL has passed */
+    PLANT_DEAF,          /* an ID that is lost is held on to */
+    PLANT_NO_CAMPAIGN,   /* nobody tries for a lease that has run out */
     PLANT_ROLL_MOVES,    /* an ID that changes hands loses its chambers */
     PLANT_EMERGENCY_ALL, /* an emergency also levels the others */
     PLANT_NO_ORPHANS,    /* chambers outside the roster are not looked for */
     PLANT_EMPTY_FILTERS, /* a consumer that loses its last chamber is updated, not deleted */
-    PLANT_ACK_EARLY,     /* a message is acknowledged, and then dropped, for a chamber that is not ours */
     PLANT_COUNT
 };
 
@@ -36,7 +37,7 @@ extern enum plant plant_chosen;
 /* False when no plant is called so, or none is built in. */
 bool plant_choose(const char *name);
 
-/* Prints the names, one a line. */
+/* Prints the names, each with the invariant of the simulation that it breaks. */
 void plant_list(void);
 
 #endif

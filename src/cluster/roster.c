@@ -116,6 +116,8 @@ void roster_on_entry(struct cluster *c, const char *key, const char *value, size
 
 void roster_on_subjects(struct cluster *c, const struct cluster_event *event)
 {
+    if (PLANTED(PLANT_NO_ORPHANS))
+        return;
     int adopted = 0;
     for (size_t i = 0; i < event->chamber_count && adopted < CLUSTER_ADOPTIONS_MAX; i++) {
         const char *name = event->chambers[i];
