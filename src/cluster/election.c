@@ -153,6 +153,10 @@ static void election_on_own(struct cluster *c, const struct lease *lease, uint64
                 revision; /* an earlier one: when it was sent is forgotten, so it gives no time */
         return;
     }
+    if (c->member.stopping) {
+        ask_delete(c, BUCKET_ELECTION, "leader", revision); /* asked for before, and come too late */
+        return;
+    }
     bool asked = e->question == LEASE_CREATE || e->question == LEASE_TAKE_OVER;
     if (newest && asked && election_takes_part(c) && e->serial > 0) {
         e->request.token = 0;

@@ -131,6 +131,32 @@ static void a_release_times_out(void **state)
     }
 }
 
+/* A lease that was asked for comes late, to one that is stopping: it is given back at once. */
+static void a_lease_comes_too_late(void **state)
+{
+    (void)state;
+    struct stage *stage = stage_new(NULL);
+    stage_add_chambers(stage, 1, 60);
+    stage_start_many(stage, 3);
+    stage_run(stage, 6000);
+    stage_slow_drain(stage, 2, 10000);
+    stage_fail_write(stage, 2, "leader", FAULT_DONE_LATE);
+    stage_stop(stage, 1);
+    stage_run(stage, 100);
+    stage_stop(stage, 2);
+    stage_kill(stage, 3);
+    stage_run(stage, 8000);
+    stage_start(stage);
+    stage_run(stage, 500);
+    stage_expect(stage, "2 > defender-1 stops\n"
+                        "2 > (late write of leader accepted)\n"
+                        "4 > defender-0 leads\n");
+    assert_int_equal(stage_count(stage, "has not renewed"), 0);
+    stage_run(stage, 20000);
+    stage_check(stage, 60);
+    stage_free(stage);
+}
+
 /* A clock that jumps makes nobody dead and nobody a leader. */
 static void clocks_jump(void **state)
 {
@@ -308,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_commit_times_out),
         cmocka_unit_test(a_beginning_times_out),
         cmocka_unit_test(a_release_times_out),
+        cmocka_unit_test(a_lease_comes_too_late),
         cmocka_unit_test(clocks_jump),
         cmocka_unit_test(unreadable_words_change_nothing),
         cmocka_unit_test(settings_that_make_no_sense),
