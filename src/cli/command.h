@@ -56,6 +56,7 @@ bool command_parse_duration(const char *text, int64_t *us);
 int cli_up(int argc, char **argv);
 int cli_defend(int argc, char **argv);
 int cli_import(int argc, char **argv);
+int cli_simulate(int argc, char **argv);
 int cli_wait(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_charts(int argc, char **argv);

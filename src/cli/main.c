@@ -13,6 +13,7 @@ static const struct {
 } subcommands[] = {
     {"up", cli_up, "start a whole cluster on this machine and keep it running"},
     {"import", cli_import, "read trace files (CSV, TSV, .gz) and announce them as completed contexts"},
+    {"simulate", cli_simulate, "run a simulated fab: load, and faults whose truth is known"},
     {"wait", cli_wait, "wait until everything announced has been judged"},
     {"status", cli_status, "show defenders, contexts and process times"},
     {"assignments", cli_assignments, "show which defender owns which chambers"},
