@@ -14,16 +14,20 @@
  *
  * Buckets (all names with the cell's prefix are the carrier's business):
  *
- *     stable-ids    defender-N        {"incarnation","version","group","share"}     TTL id_ttl_ms
- *     election      leader            {"id","incarnation","serial"}                 TTL lease_ttl_ms; its
- * revision when it was acquired is the fencing token assignments   to.defender-N {"version","chambers":[...]}
- * what N owns at that version map
- * {"version","token","lifecycle","leader","members":[{"id","assigned","revision",
- *                                      "count","weight"}],"moved","least","placed","heaviest","rebalances","emergencies"}
- *                                     the header: written last, by compare-and-set. What N owns is in force
- * when the header names, for N, the version (`assigned`) and the KV revision of its key to.defender-N
- *     chambers      {tool}.{chamber}  {"weight"}                                    the roster (tokens as in
- * subjects)
+ *     stable-ids    defender-N       {"incarnation","version","group","share"}
+ *                                    TTL id_ttl_ms
+ *     election      leader           {"id","incarnation","serial"}
+ *                                    TTL lease_ttl_ms; the revision of its acquisition is the fencing token
+ *     assignments   to.defender-N    {"version","chambers":[...]}
+ *                                    what N owns at that version
+ *                   map              {"version","token","lifecycle","leader",
+ *                                     "members":[{"id","assigned","revision","count","weight"}],
+ *                                     "moved","least","placed","heaviest","rebalances","emergencies"}
+ *                                    the header, written last, by compare-and-set. What N owns is in force
+ *                                    when the header names, for N, the version (`assigned`) and the KV
+ *                                    revision of its key to.defender-N
+ *     chambers      TOOL.CHAMBER     {"weight"}
+ *                                    the roster (tokens as in subjects)
  *
  * Incarnations are written as decimal text ("123"): JSON numbers of 64 bits do not survive every reader.
  *
@@ -157,15 +161,15 @@ struct cluster_event {
 };
 
 enum cluster_action_kind {
-    ACTION_KV_CREATE, /* bucket, key, value; only if absent */
-    ACTION_KV_UPDATE, /* ...; only if `revision` is the newest */
-    ACTION_KV_PUT,
+    ACTION_KV_CREATE,     /* bucket, key, value; only if absent */
+    ACTION_KV_UPDATE,     /* ...; only if `revision` is the newest */
+    ACTION_KV_PUT,        /* whatever is there; the protocol as it is now never asks for it */
     ACTION_KV_DELETE,     /* revision 0: whatever is there */
     ACTION_HEARTBEAT,     /* publish `heartbeat` */
     ACTION_PROBE,         /* ask defender `id` on its own subject; answered within 500 ms or timed out */
     ACTION_FENCE,         /* delete the consumer of defender `id` */
     ACTION_SET_FILTERS,   /* the consumer of `id` owns exactly `chambers` from now on, as `version`: shrink at
-                             once, warm the   cache, grow until accepted, then EVENT_FILTERS_IN_FORCE. None:
+                             once, warm the cache, grow until accepted, then EVENT_FILTERS_IN_FORCE. None:
                              delete the consumer */
     ACTION_KEEP_CONSUMER, /* stop pulling, but leave the consumer of `id` and its filters as they are: another
                              process may hold the ID. Ends what ACTION_SET_FILTERS began */
@@ -228,8 +232,8 @@ struct cluster_status {
     enum cluster_state state;
     enum cluster_lifecycle lifecycle; /* on the leader */
     const char *id;                   /* "" while it has none */
-    bool certain;         /* the claim was renewed within its TTL and since the connection in use began:
-                                         nobody else can hold the ID */
+    bool certain;         /* the claim was renewed within its TTL, and since the connection in use began or
+                             this process last slept: nobody else can hold the ID */
     const char *leader;   /* "" while none is known */
     bool leads;           /* may act as leader now */
     uint64_t token;       /* fencing token of the lease held; 0 */
