@@ -1,8 +1,8 @@
 /* The leader's judgement: when is the assignment to change, and for whom?
  *
- *     STABLE ─┬─ joined, leaves ────────► SCALING ─────┬─ quiet, complete, or time is up ──► REBALANCING ─►
- * STABLE ├─ first start, restart ──► COLD_START ──┘ └─ a member is dead ──────► EMERGENCY: fence it, its
- * chambers to the others ──► as before
+ *     STABLE ─┬─ joined, leaves ──────► SCALING ────┬─ quiet, complete, time is up ─► REBALANCING
+ *             ├─ start, restart ──────► COLD_START ─┘
+ *             └─ a member is dead ────► EMERGENCY: fence it, its chambers to the others
  *
  * The lifecycle is not stored: it follows from who is in the map, who is alive, whether a window is open and
  * a commit under way. So a new leader comes to the same judgement from the buckets, and what happens during a
