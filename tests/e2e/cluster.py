@@ -72,6 +72,7 @@ class Flow:
             self._going.clear()
             self._stocker.join()
             self._stopped.result(timeout=60)
+            self._client.run(self._send_all())  # nothing that is stored stays behind
 
     def close(self):
         with contextlib.suppress(Exception):
@@ -104,8 +105,6 @@ class Flow:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             sent += 1
-        tasks |= {asyncio.ensure_future(self._send(entry)) for entry in self._stock}  # nothing stored stays behind
-        self._stock.clear()
         await asyncio.gather(*tasks)
 
     async def _send_all(self):
@@ -367,6 +366,9 @@ class NatsCluster:
                           f'jetstream {{ store_dir: "{folder}/{name}", sync_interval: always }}\n'
                           f'cluster {{ name: fab, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}\n')
         self.servers[name] = self._fab._start([find_nats_server(), "-c", str(config)], f"{name}.log")
+
+    def url_of(self, name):
+        return f"nats://127.0.0.1:{self.ports[int(name[1:])]}"
 
     def kill(self, name):
         process = self.servers.pop(name)

@@ -202,8 +202,8 @@ class Fab:
         """Until every message is acknowledged; `wait` would wait for contexts that were never announced too."""
         until(lambda: self.status()["messages_waiting"] == 0, "the stream to be empty")
 
-    def nats(self):
-        client = NatsClient(self.url)
+    def nats(self, url=None, **more):
+        client = NatsClient(url or self.url, **more)
         self._clients.append(client)
         return client
 

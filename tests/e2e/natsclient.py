@@ -12,13 +12,13 @@ from nats.js.errors import APIError, NotFoundError
 class NatsClient:
     """One connection. It runs in a thread of its own, so that it stays alive between the calls of a test."""
 
-    def __init__(self, url):
+    def __init__(self, url, timeout_s=5):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._nc = self._call(nats.connect(url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1,
                                            error_cb=_ignore, allow_reconnect=True))
-        self._js = self._nc.jetstream(timeout=5)
+        self._js = self._nc.jetstream(timeout=timeout_s)
 
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
