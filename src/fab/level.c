@@ -3,11 +3,11 @@
 
 /* All in sigma of the sensor's noise. */
 static const double matching = 3.0;    /* from chamber to chamber */
-static const double maintenance = 0.8; /* a maintenance leaves the chamber a little different */
-static const double wander = 0.8;      /* slow, over weeks */
-static const double lot = 0.4; /* incoming wafers differ from lot to lot, for all sensors of a group */
+static const double maintenance = 0.6; /* a maintenance leaves the chamber a little different */
+static const double wander = 0.6;      /* slow, over weeks */
+static const double lot = 0.25; /* incoming wafers differ from lot to lot, for all sensors of a group */
 static const double run_own = 0.5, run_group = 0.4;
-static const double first_wafer = 0.5; /* the chamber is colder at a lot's first wafer */
+static const double first_wafer = 0.3; /* the chamber is colder at a lot's first wafer */
 
 enum { WANDER_RUNS = 60 }; /* from one knot of the slow wander to the next */
 
