@@ -350,7 +350,8 @@ static void member_on_claimed(struct cluster *c, const struct cluster_event *eve
         m->retry_ms = c->now_ms + 5 * CLUSTER_RETRY_MS;
         return;
     }
-    if (m->question == CLAIM_CREATE && (peer_is_stale(c, peer) || PLANTED(PLANT_EARLY_CLAIM)) && peer->claim_revision != 0) {
+    if (m->question == CLAIM_CREATE && (peer_is_stale(c, peer) || PLANTED(PLANT_EARLY_CLAIM)) &&
+        peer->claim_revision != 0) {
         trace(c, "claim %s: over a claim that was not renewed", m->id);
         member_write(c, CLAIM_TAKE_OVER, peer->claim_revision);
         return;

@@ -77,6 +77,10 @@ static void peer_replace(struct cluster *c, struct peer *peer, int number, const
     peer->in_force = 0;
     if (!c->controller.stamped)
         return;
+    if (PLANTED(PLANT_ROLL_MOVES) && peer->in_map) {
+        peer->owned_count = 0;
+        peer->to_present = false;
+    }
     if (peer->in_map && first_seen)
         return; /* no one else was ever seen under it */
     if (peer->in_map)

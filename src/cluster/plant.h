@@ -18,6 +18,7 @@ enum plant {
     PLANT_LATE_LEADER,   /* a leader that could not renew goes on acting */
     PLANT_EARLY_CLAIM,   /* an ID is taken over before its TTL has passed */
     PLANT_DEAF,          /* an ID that is lost is held on to */
+    PLANT_KEEP_JUDGING,  /* contexts in hand of chambers that were let go are still judged */
     PLANT_NO_CAMPAIGN,   /* nobody tries for a lease that has run out */
     PLANT_ROLL_MOVES,    /* an ID that changes hands loses its chambers */
     PLANT_EMERGENCY_ALL, /* an emergency also levels the others */
