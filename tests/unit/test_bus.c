@@ -456,9 +456,14 @@ static void a_bus_opened_before_its_server_connects_when_it_comes(void **state)
     RUN_UNTIL(late, strcmp(late->trace, "c") == 0);
     assert_true(bus_is_connected(late->bus));
     RUN_UNTIL(&story->client, strcmp(story->client.trace, "cdc") == 0);
-    bus_publish(story->client.bus, "test.echo", "early bird", 10, NULL);
-    RUN_FOR(&story->client, 50);
-    RUN_UNTIL(late, story->received == 1);
+    /* The subscription may reach the server a moment after the connection is told of: say it until it is
+     * heard. */
+    for (int tries = 0; tries < 100 && story->received == 0; tries++) {
+        bus_publish(story->client.bus, "test.echo", "early bird", 10, NULL);
+        RUN_FOR(&story->client, 50);
+        RUN_FOR(late, 50);
+    }
+    assert_true(story->received >= 1);
     nats_client_close(late);
     free(late);
 }
