@@ -158,7 +158,7 @@ static void plan(struct process *process)
     struct chamber_set kept = set_common(&carrier->held, &carrier->wanted);
     carrier->again = false;
     carrier->warmed = false;
-    if (carrier->fresh || kept.count == 0)
+    if (carrier->fresh || (kept.count == 0 && !(PLANTED(PLANT_EMPTY_FILTERS) && carrier->held.count > 0)))
         carrier->step = STEP_DELETE;
     else if (PLANTED(PLANT_GROW_FIRST) && carrier->wanted.count > kept.count)
         carrier->step = STEP_GROW; /* lets go of nothing before all that is new has been got */
@@ -245,6 +245,8 @@ static void forget_foreign(struct process *process)
 {
     struct carrier *carrier = &process->carrier;
     size_t kept = 0;
+    if (PLANTED(PLANT_KEEP_JUDGING))
+        return;
     for (size_t i = 0; i < process->job_count; i++) {
         struct job *job = &process->jobs[i];
         bool ours = job->consumer == carrier->consumer && set_has(&carrier->wanted, job->chamber) &&
@@ -373,7 +375,7 @@ static void start_jobs(struct process *process)
     for (size_t i = 0; i < process->job_count && running(process) < SIM_IN_FLIGHT_MAX; i++) {
         struct job *job = &process->jobs[i];
         if (job->running || chamber_runs(process, job->chamber) || process->draining ||
-            !cluster_owns(process->cluster, world->names[job->chamber]))
+            (!PLANTED(PLANT_KEEP_JUDGING) && !cluster_owns(process->cluster, world->names[job->chamber])))
             continue;
         job->running = true;
         invariants_judging(world, process, job);

@@ -196,6 +196,7 @@ static bool reset_one(struct world *world)
     if (process == NULL)
         return false;
     world_trace(world, process, "its connection ends");
+    process_disturbed(process);
     network_reset(process);
     invariants_disturbed(world, BOUND_MS);
     return true;

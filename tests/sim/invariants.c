@@ -74,6 +74,14 @@ const char *invariant_name(enum invariant invariant)
     return NAMES[invariant];
 }
 
+int invariant_parse(const char *name)
+{
+    for (int i = 0; i < INVARIANT_COUNT; i++)
+        if (strcmp(NAMES[i], name) == 0)
+            return i;
+    return -1;
+}
+
 uint64_t invariants_checked(const struct invariants *invariants, enum invariant invariant)
 {
     return invariants->checked[invariant];
@@ -87,7 +95,7 @@ const struct recovery *invariants_recovery(const struct invariants *invariants, 
 __attribute__((format(printf, 3, 4))) static void violated(struct world *world, enum invariant invariant,
                                                            const char *format, ...)
 {
-    if (world->failed)
+    if (world->failed || (world->options.only >= 0 && world->options.only != (int)invariant))
         return;
     world->failed = true;
     char text[512];
@@ -133,6 +141,10 @@ static bool excused(const struct process *process)
 
 void invariants_judging(struct world *world, struct process *process, const struct job *job)
 {
+    int holder = nats_holder(world->nats, job->chamber);
+    CHECK(world, INVARIANT_ONE_JUDGE, holder == process->id || holder == NATS_NOBODY || excused(process),
+          "process %zu (defender-%d) begins to judge %s, which the consumer of defender-%d has",
+          process->index, process->id, world->names[job->chamber], holder);
     for (size_t p = 0; p < world->slots; p++) {
         struct process *other = &world->processes[p];
         if (other == process || !other->alive)
@@ -223,8 +235,7 @@ static const struct process *well_holder(const struct world *world, int id)
             world->now_us - process->held_us > EXCUSE_MS * (int64_t)SIM_MS_US && !process->paused &&
             !process->cut && !process->draining &&
             world->now_us - process->disturbed_us > WELL_MS * (int64_t)SIM_MS_US &&
-            world->now_us > process->slow_until_us && process->told_connected &&
-            process_status(process).certain)
+            world->now_us > process->slow_until_us && process_status(process).certain)
             return process;
     }
     return NULL;
@@ -415,7 +426,7 @@ static size_t moves_allowed(struct world *world, const struct commit *commit, si
         if (result.statistics.moved > most)
             most = result.statistics.moved;
     }
-    return most + most / 4; /* the leader leaves out whoever is silent or leaving, and so computes a little
+    return most + most / 2; /* the leader leaves out whoever is silent or leaving, and so computes a little
                                differently */
 }
 

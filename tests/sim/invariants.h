@@ -27,6 +27,7 @@ struct invariants;
 struct invariants *invariants_open(struct world *world);
 void invariants_close(struct invariants *invariants);
 const char *invariant_name(enum invariant invariant);
+int invariant_parse(const char *name); /* -1: no such name */
 uint64_t invariants_checked(const struct invariants *invariants, enum invariant invariant);
 
 /* The worst and the sum of times in which chambers were not served after a single fault in a settled world.

@@ -29,7 +29,8 @@ struct run {
 
 static const char USAGE[] =
     "usage: sim [--seed S | --seeds FIRST-LAST] [--defenders N] [--chambers M] [--hours H] [--seconds T]\n"
-    "           [--faults KIND,KIND,...] [--trace] [--quiet] [--plant NAME | --list-plants]\n"
+    "           [--faults KIND,KIND,...] [--only INVARIANT] [--trace] [--quiet] [--plant NAME | "
+    "--list-plants]\n"
     "Simulates whole clusters, each from a seed, and checks what must hold. Ends with status 1 at the first "
     "seed that\n"
     "breaks something, and prints the command that replays it. Without N, M or H each seed chooses its "
@@ -129,6 +130,8 @@ static bool parse_option(struct run *run, const char *name, const char *value)
         return (run->options.hours = atof(value)) > 0;
     if (strcmp(name, "--seconds") == 0)
         return (run->seconds = atof(value)) > 0;
+    if (strcmp(name, "--only") == 0)
+        return (run->options.only = invariant_parse(value)) >= 0;
     if (strcmp(name, "--faults") == 0)
         return parse_faults(value, &run->options.faults);
     if (strcmp(name, "--plant") == 0) {
@@ -140,7 +143,7 @@ static bool parse_option(struct run *run, const char *name, const char *value)
 
 static bool parse(int argc, char **argv, struct run *run)
 {
-    *run = (struct run){.options = {.faults = UINT64_MAX}, .first = 1, .last = 1};
+    *run = (struct run){.options = {.faults = UINT64_MAX, .only = -1}, .first = 1, .last = 1};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0) {
             run->options.trace = true;
@@ -175,6 +178,8 @@ static bool run_seed(const struct run *run, uint64_t seed, struct totals *totals
                 if (options.faults >> i & 1)
                     printf("%s%s", n++ ? "," : "", fault_name((enum fault_kind)i));
         }
+        if (options.only >= 0)
+            printf(" --only %s", invariant_name((enum invariant)options.only));
         if (run->plant)
             printf(" --plant %s", run->plant);
         putchar('\n');

@@ -17,6 +17,7 @@ enum {
     PING_MAX_US = 12 * SIM_SECOND_US,
     RECONNECT_MIN_US = 100 * SIM_MS_US,
     RECONNECT_MAX_US = 300 * SIM_MS_US,
+    RECONNECT_SLOW_US = 5 * SIM_SECOND_US, /* one in ten, when the server comes back to everybody at once */
     SLOW_WRITE_MIN_US = 100 * SIM_MS_US,
     SLOW_WRITE_MAX_US = 2500 * SIM_MS_US
 };
@@ -166,8 +167,11 @@ static void try_connect(void *context, void *target, uint64_t life)
     if (!process->alive || process->life != life || process->connected)
         return;
     if (process->paused || process->cut || !world->server_up) {
-        world_after(world, sim_random_between(&world->random, RECONNECT_MIN_US, RECONNECT_MAX_US),
-                    try_connect, process, life);
+        bool slow = !world->server_up && sim_random_chance(&world->random, 0.1);
+        world_after(
+            world,
+            sim_random_between(&world->random, RECONNECT_MIN_US, slow ? RECONNECT_SLOW_US : RECONNECT_MAX_US),
+            try_connect, process, life);
         return;
     }
     process->epoch = ++world->next_epoch * world->slots + process->index;

@@ -7,26 +7,31 @@
 
 enum plant plant_chosen = PLANT_NONE;
 
-static const char *const NAMES[PLANT_COUNT] = {
-    [PLANT_NONE] = "none",
-    [PLANT_NO_FENCE] = "no-fence",
-    [PLANT_NO_RESET] = "no-reset",
-    [PLANT_TRUST_ABSENCE] = "trust-absence",
-    [PLANT_NO_CAS] = "no-cas",
-    [PLANT_GROW_FIRST] = "grow-first",
-    [PLANT_LATE_LEADER] = "late-leader",
-    [PLANT_EARLY_CLAIM] = "early-claim",
-    [PLANT_ROLL_MOVES] = "roll-moves",
-    [PLANT_EMERGENCY_ALL] = "emergency-all",
-    [PLANT_NO_ORPHANS] = "no-orphans",
-    [PLANT_EMPTY_FILTERS] = "empty-filters",
-    [PLANT_ACK_EARLY] = "ack-early",
+/* Each, and the invariant that it breaks. */
+static const struct {
+    const char *name, *breaks;
+} PLANTS[PLANT_COUNT] = {
+    [PLANT_NONE] = {"none", ""},
+    [PLANT_NO_FENCE] = {"no-fence", "owned"},
+    [PLANT_NO_RESET] = {"no-reset", "delivered"},
+    [PLANT_TRUST_ABSENCE] = {"trust-absence", "alive"},
+    [PLANT_NO_CAS] = {"no-cas", "commit"},
+    [PLANT_GROW_FIRST] = {"grow-first", "owned"},
+    [PLANT_LATE_LEADER] = {"late-leader", "lease"},
+    [PLANT_EARLY_CLAIM] = {"early-claim", "one-id"},
+    [PLANT_DEAF] = {"deaf", "holder-only"},
+    [PLANT_KEEP_JUDGING] = {"keep-judging", "one-judge"},
+    [PLANT_NO_CAMPAIGN] = {"no-campaign", "leader"},
+    [PLANT_ROLL_MOVES] = {"roll-moves", "roll"},
+    [PLANT_EMERGENCY_ALL] = {"emergency-all", "movement"},
+    [PLANT_NO_ORPHANS] = {"no-orphans", "owned"},
+    [PLANT_EMPTY_FILTERS] = {"empty-filters", "filtered"},
 };
 
 bool plant_choose(const char *name)
 {
     for (int i = 0; i < PLANT_COUNT; i++)
-        if (strcmp(NAMES[i], name) == 0) {
+        if (strcmp(PLANTS[i].name, name) == 0) {
             plant_chosen = (enum plant)i;
             return true;
         }
@@ -36,7 +41,7 @@ bool plant_choose(const char *name)
 void plant_list(void)
 {
     for (int i = PLANT_NONE + 1; i < PLANT_COUNT; i++)
-        puts(NAMES[i]);
+        printf("%s %s\n", PLANTS[i].name, PLANTS[i].breaks);
 }
 
 #else

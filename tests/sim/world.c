@@ -15,6 +15,7 @@ enum {
     CONSUMERS_MIN = 64,
     SPARE_SLOTS = 16,
     ACK_WAIT_S = 30,
+    BURST = 12, /* contexts of one chamber at once */
     MAX_ACK_PENDING = 64,
     WEIGHT_MIN = 100,
     WEIGHT_MAX = 12000 /* 120-fold */
@@ -131,7 +132,8 @@ static void contexts(void *context, void *target, uint64_t argument)
     (void)argument;
     struct world *world = context;
     uint32_t chamber = (uint32_t)sim_random_below(&world->random, world->chamber_count);
-    if (world->known[chamber])
+    int count = sim_random_chance(&world->random, 0.02) ? BURST : 1; /* a tool that was cut off catches up */
+    for (int i = 0; i < count && world->known[chamber]; i++)
         network_publish(world, chamber);
     double wait_s = 2 * sim_random_unit(&world->random) / world->options.publish_per_s;
     world_after(world, (int64_t)(wait_s * SIM_SECOND_US) + 1, contexts, NULL, 0);

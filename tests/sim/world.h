@@ -41,6 +41,7 @@ struct sim_options {
     double publish_per_s;
     uint64_t faults; /* a bit for each enum fault_kind */
     bool trace;
+    int only; /* the one invariant that counts (enum invariant); -1: all */
 };
 
 /* --- network.c --- */
