@@ -14,7 +14,7 @@
 enum {
     LOOK_MS = 500,
     SETTLED_LOOK_MS = 4000, /* once the world is in order */
-    MEASURE_MS = 25,
+    MEASURE_MS = 100,
     EXCUSE_MS = 3000, /* so long after a pause or a cut a process may still believe what no longer is */
     WELL_MS = 8000,   /* undisturbed so long: it must not be declared dead */
     LEADER_BOUND_MS = 13000,
@@ -55,6 +55,7 @@ struct invariants {
     uint64_t *touched; /* by chamber: version of the first write since the last commit that gives or takes it;
                           0: none */
     size_t members;
+    size_t unserved; /* the chamber last seen so */
     uint64_t map_version, map_token;
     struct arena arena;
 
@@ -558,9 +559,12 @@ void invariants_rolled(struct world *world)
 
 /* --- looking at everything --- */
 
-static size_t first_unserved(const struct world *world)
+/* Starts looking with the chamber that was unserved last: it is the likeliest to be so still. */
+static size_t first_unserved(struct world *world)
 {
-    for (size_t c = 0; c < world->chamber_count; c++) {
+    size_t from = world->invariants->unserved;
+    for (size_t i = 0; i < world->chamber_count; i++) {
+        size_t c = (from + i) % world->chamber_count;
         if (!world->known[c])
             continue;
         int holder = nats_holder(world->nats, (uint32_t)c);
@@ -568,7 +572,7 @@ static size_t first_unserved(const struct world *world)
         for (size_t p = 0; holder != NATS_NOBODY && p < world->slots && !served; p++)
             served = world->processes[p].id == holder && carrier_serves(&world->processes[p], (uint32_t)c);
         if (!served)
-            return c;
+            return world->invariants->unserved = c;
     }
     return SIZE_MAX;
 }

@@ -41,9 +41,9 @@ static void shape(struct sim_options *options)
 {
     struct sim_random random;
     sim_random_seed(&random, options->seed ^ UINT64_C(0x5eed));
-    bool large = sim_random_chance(&random, 0.05);
-    int64_t defenders = large ? sim_random_between(&random, 20, 60) : sim_random_between(&random, 3, 10);
-    int64_t each = sim_random_between(&random, 3, large ? 20 : 12);
+    bool large = sim_random_chance(&random, 0.03);
+    int64_t defenders = large ? sim_random_between(&random, 20, 60) : sim_random_between(&random, 3, 7);
+    int64_t each = sim_random_between(&random, 3, large ? 20 : 10);
     if (options->defenders == 0)
         options->defenders = (size_t)defenders;
     if (options->chambers == 0)
