@@ -29,6 +29,8 @@ struct carrier_watch {
 struct errand {
     struct carrier *carrier;
     uint64_t token;
+    struct histogram *timing; /* NULL, or takes how long the answer took */
+    int64_t begun_ns;
 };
 
 /* Which chambers to own, step by step: shrink, warm, grow, confirm. */
@@ -384,8 +386,11 @@ static void hold_again(struct carrier *carrier)
 static void on_kv_done(void *arg, int code, const struct error *error, uint64_t revision)
 {
     (void)error;
-    uint64_t token = ((struct errand *)arg)->token;
-    struct carrier *carrier = errand_end(arg);
+    struct errand *errand = arg;
+    uint64_t token = errand->token;
+    if (errand->timing && code == 0)
+        histogram_record(errand->timing, clock_mono_ns() - errand->begun_ns);
+    struct carrier *carrier = errand_end(errand);
     if (carrier)
         feed(carrier, &(struct cluster_event){
                           .kind = EVENT_KV_DONE, .token = token, .code = code, .revision = revision});
@@ -448,10 +453,21 @@ static void on_subjects(void *arg, int code, int api_error, const struct error *
     arena_free(&arena);
 }
 
+/* A write of the lease by the leader renews it; by another, it acquires it. */
+static void time_election(struct carrier *carrier, struct errand *errand)
+{
+    struct cluster_status status;
+    cluster_read_status(carrier->cluster, &status);
+    errand->timing = status.leads ? &carrier->ports.metrics->renew : &carrier->ports.metrics->acquire;
+    errand->begun_ns = clock_mono_ns();
+}
+
 static void write_key(struct carrier *carrier, const struct cluster_action *action)
 {
     const char *bucket = carrier->buckets[action->bucket];
     struct errand *errand = errand_new(carrier, action->token);
+    if (action->bucket == BUCKET_ELECTION && action->kind != ACTION_KV_DELETE)
+        time_election(carrier, errand);
     struct bus *bus = carrier->ports.bus;
     switch (action->kind) {
     case ACTION_KV_CREATE:

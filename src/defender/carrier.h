@@ -25,6 +25,7 @@ struct carrier_ports {
     struct bus *bus;
     struct pipeline *pipeline;
     struct prewarm *prewarm;
+    struct metrics *metrics;
     void (*changed)(void *arg); /* state, leadership or ownership changed: carrier_status has it */
     void (*stopped)(void *arg); /* after carrier_stop: everything is released */
     void *arg;

@@ -451,6 +451,7 @@ static int open_cluster(struct defender *defender, struct error *err)
                                   .bus = defender->bus,
                                   .pipeline = defender->pipeline,
                                   .prewarm = defender->prewarm,
+                                  .metrics = &defender->metrics,
                                   .changed = on_cluster_changed,
                                   .stopped = on_cluster_stopped,
                                   .arg = defender};

@@ -52,5 +52,9 @@ void metrics_format(const struct metrics *metrics, struct strbuf *json)
     add_histogram(json, "cache_hit", &metrics->cache_hit);
     strbuf_add_char(json, ',');
     add_histogram(json, "cache_miss", &metrics->cache_miss);
+    strbuf_add(json, "},\"election\":{");
+    add_histogram(json, "acquire", &metrics->acquire);
+    strbuf_add_char(json, ',');
+    add_histogram(json, "renew", &metrics->renew);
     strbuf_add_char(json, '}');
 }

@@ -24,6 +24,7 @@ enum metrics_step {
 struct metrics {
     struct histogram steps[STEP_COUNT];
     struct histogram cache_hit, cache_miss; /* history look-ups apart */
+    struct histogram acquire, renew;        /* of the leader's lease: from the write to its answer */
     int64_t received;                       /* messages, redeliveries left out */
     int64_t redelivered;
     int64_t judged;   /* contexts whose U-chart was written */
