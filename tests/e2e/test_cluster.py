@@ -28,6 +28,7 @@ class Size:
 
 SHORT = Size("short", defenders=6, more=3, five=2, chambers=120, rate=60, asleep_s=9)
 FULL = Size("full", defenders=30, more=15, five=5, chambers=2400, rate=100, asleep_s=20)
+NOBODY_COUNTS = ("--expected", 0)  # who joins a running cluster does not know how many there will be
 SIZES = [pytest.param(SHORT, id="short"), pytest.param(FULL, id="full", marks=pytest.mark.full)]
 
 
@@ -119,7 +120,7 @@ def test_half_as_many_join(cluster, size, measured):
     before = cluster.owners()
     since = time.monotonic()
     total = size.defenders + size.more
-    cluster.start_members(size.more, "--expected", total)
+    cluster.start_members(size.more, *NOBODY_COUNTS)
     owned_s = cluster.time_until_shared(since, lambda: len(ids := cluster.ids()) == total and ids)
     cluster.assert_whole()
     count, header = len(moved(before, cluster.owners())), cluster.map()
@@ -225,7 +226,7 @@ def test_the_leader_is_killed_in_the_middle_of_a_rebalance(cluster, size, measur
     victim = cluster.leader_process()
     total = size.defenders + 2
     since = time.monotonic()
-    cluster.start_members(2, "--expected", total)
+    cluster.start_members(2, *NOBODY_COUNTS)
     until(lambda: cluster.said("chambers moved", since), lambda: f"a rebalance\n{cluster.story(since)}", 40, 0.001)
     in_force = cluster.said("is in force at all", since)
     since = cluster.end([victim], signal.SIGKILL)
@@ -279,11 +280,20 @@ def test_the_leader_is_told_to_stop(cluster, size, measured):
     assert victim.wait(30) == 0
     owned_s = cluster.time_until_shared(since, sorted(set(ids) - {name}))
     cluster.assert_whole()
+    acquire, renew = slowest(cluster, "acquire", "max_ms"), slowest(cluster, "renew", "p95_ms")
     measured("SIGTERM of the leader", "another leads", seconds(leads_s), goal="0.5 s")
     measured("SIGTERM of the leader", "owned again", seconds(owned_s), required="40 s", goal="6 s")
     measured("SIGTERM of the leader", "longest wait of a context", seconds(cluster.flow.longest_wait_s(flowing)))
+    measured("election", "lease acquired, the slowest", f"{acquire:.1f} ms", required="p95 100 ms", goal="10 ms")
+    measured("election", "lease renewed, p95", f"{renew:.1f} ms", required="p95 20 ms", goal="5 ms")
+    assert 0 < acquire and 0 < renew
     assert leads_s < 13
     assert owned_s < 40
+
+
+def slowest(cluster, write, figure):
+    """Of all members, in milliseconds; election writes are timed where they are made."""
+    return max(member["election"][write][figure] for member in cluster.status()["members"])
 
 
 def test_a_rolling_update(supervised, size, measured):
