@@ -289,6 +289,13 @@ void carrier_set_filters(struct process *process, const struct cluster_action *a
         plan(process);
 }
 
+/* Starts nothing more, and forgets what has not begun: the stream still has it. */
+void carrier_drain(struct process *process)
+{
+    process->draining = true;
+    forget_foreign(process);
+}
+
 /* Lets everything be as it is: the next holder of the ID goes on with it. */
 void carrier_keep(struct process *process)
 {

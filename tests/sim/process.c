@@ -280,7 +280,7 @@ static void carry_out(struct process *process, const struct cluster_action *acti
         ask_watch(process, action);
         break;
     case ACTION_DRAIN:
-        process->draining = true;
+        carrier_drain(process);
         break;
     case ACTION_STATE:
         break;

@@ -258,6 +258,7 @@ void process_disturbed(struct process *process);
 /* --- carrier.c --- */
 
 void carrier_set_filters(struct process *process, const struct cluster_action *action);
+void carrier_drain(struct process *process);
 void carrier_keep(struct process *process);
 void carrier_answered(struct process *process, int code);
 void carrier_lost(struct process *process, int consumer);
