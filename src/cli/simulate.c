@@ -24,6 +24,7 @@ enum {
     IN_FLIGHT_MIN = 8,
     RETRY_MS = 200,
     PATIENCE_MS = 120 * 1000, /* for a store or NATS that is away */
+    PACE_MS = 200,            /* at most, between two looks at the clock (and at Ctrl-C) */
     RATE_MAX = 5000,
     RUNS_DEFAULT = 10
 };
@@ -70,6 +71,7 @@ struct simulator {
     size_t in_flight, in_flight_max;
     struct shipment *making, **making_end; /* not yet given to the store, in the order of their ends */
     struct shipment *idle;
+    uv_timer_t pace;
     size_t shipments_open; /* that have a timer to close */
 
     /* what came of it */
@@ -409,6 +411,11 @@ static int start_run(struct simulator *simulator, size_t chamber, uint64_t numbe
     return 0;
 }
 
+static void on_pace(uv_timer_t *timer)
+{
+    (void)timer; /* wakes the loop */
+}
+
 /* Waits for the moment of a run that ends at `end_us` in the fab's time. A late one is not waited for. */
 static void wait_for(struct simulator *simulator, int64_t end_us)
 {
@@ -416,9 +423,12 @@ static void wait_for(struct simulator *simulator, int64_t end_us)
         return;
     double fab_us = (double)(end_us - simulator->first_end_us);
     int64_t due_ns = simulator->start_ns + (int64_t)(fab_us * 1000 / simulator->speed);
-    bool never = false;
-    for (int64_t early_ms; !interrupted && (early_ms = (due_ns - clock_mono_ns()) / 1000000) > 0;)
-        session_run_until(&simulator->session, &never, early_ms < 500 ? early_ms : 500);
+    for (int64_t early_ms; !interrupted && (early_ms = (due_ns - clock_mono_ns()) / 1000000) > 0;) {
+        /* It repeats, because the loop may run a timer that is due and then still wait for something else. */
+        uv_timer_start(&simulator->pace, on_pace, (uint64_t)(early_ms < PACE_MS ? early_ms : PACE_MS), 1);
+        uv_run(&simulator->session.loop, UV_RUN_ONCE);
+    }
+    uv_timer_stop(&simulator->pace);
     int64_t behind_ns = clock_mono_ns() - due_ns;
     if (behind_ns > simulator->behind_max_ns)
         simulator->behind_max_ns = behind_ns;
@@ -667,6 +677,7 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    uv_timer_init(&simulator->session.loop, &simulator->pace);
     code = open_truth(simulator, err);
     bool begun = code == 0;
     if (begun)
@@ -677,6 +688,7 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
         double made_s = (double)simulator->make_ns * 1e-9;
         simulator->json ? print_json(simulator, seconds, made_s) : print_text(simulator, seconds, made_s);
     }
+    uv_close((uv_handle_t *)&simulator->pace, NULL);
     close_shipments(simulator);
     session_close(&simulator->session);
     return code ? code : closed;
