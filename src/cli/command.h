@@ -66,5 +66,6 @@ int cli_context(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_evaluate(int argc, char **argv);
+int cli_store(int argc, char **argv);
 
 #endif

@@ -23,6 +23,7 @@ static const struct {
     {"evaluate", cli_evaluate, "compare verdicts with labels: faults found, false alarms"},
     {"replay", cli_replay, "judge stored contexts again"},
     {"verify", cli_verify, "recompute every stored verdict and compare the bits"},
+    {"store", cli_store, "create a Cassandra store's keyspace and tables"},
     {"mebo", cli_mebo, "dump and encode Mebo blobs"},
     {"defend", cli_defend, "run one defender (the worker; `up` starts it for you)"},
 };
