@@ -411,6 +411,8 @@ static void cluster_on_slept(struct cluster *c, int64_t slept_ms)
     trace(c, "was asleep for %.1f s", (double)slept_ms / 1000);
     peers_shift(c, slept_ms);
     c->election.seen_ms += slept_ms;
+    if (c->controller.trusted_ms > c->now_ms - slept_ms) /* the grace period is time spent listening */
+        c->controller.trusted_ms += slept_ms;
     member_on_slept(c);
 }
 

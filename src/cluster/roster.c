@@ -137,6 +137,8 @@ void roster_on_subjects(struct cluster *c, const struct cluster_event *event)
     }
     if (adopted > 1)
         trace(c, "and %d more chambers", adopted - 1);
+    if (adopted == CLUSTER_ADOPTIONS_MAX) /* there may be more: no need to wait for the next scan's time */
+        c->controller.next_orphans_ms = c->now_ms + c->config.roster_settle_ms;
 }
 
 void roster_clear(struct cluster *c)
