@@ -392,6 +392,11 @@ static bool is_old(const struct process *process)
     return any(process) && process->version != process->world->faults->version;
 }
 
+static bool is_old_and_idle(const struct process *process)
+{
+    return is_old(process) && process->id == NATS_NOBODY;
+}
+
 static void roll(void *context, void *target, uint64_t argument);
 
 static void roll_next(struct world *world)
@@ -402,6 +407,14 @@ static void roll_next(struct world *world)
         faults->roll = ROLL_NONE;
         invariants_rolled(world);
         invariants_disturbed(world, BOUND_JOIN_MS);
+        return;
+    }
+    struct process *idle = world_choose(world, is_old_and_idle);
+    if (idle) { /* it lost its ID on the way: nobody has to succeed it */
+        if (!idle->paused)
+            process_stop(idle);
+        faults->next = NULL;
+        faults->roll = ROLL_START;
         return;
     }
     faults->next = process_start(world, faults->version);
