@@ -19,7 +19,7 @@
 #include <time.h>
 
 enum {
-    IN_FLIGHT_MAX = 256,            /* contexts */
+    IN_FLIGHT_MAX = 512,            /* contexts */
     IN_FLIGHT_POINTS = 4 * 1048576, /* samples of them all: about 100 MB */
     IN_FLIGHT_MIN = 8,
     RETRY_MS = 200,
