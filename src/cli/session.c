@@ -13,7 +13,7 @@
 
 #define DEFAULT_DIR "chamberlain-data"
 
-enum { PAGE_ROWS = 500, ROLL_CALL_TIMEOUT_MS = 1000 };
+enum { PAGE_ROWS = 500, ROLL_CALL_TIMEOUT_MS = 1000, TIME_OVER_REPEAT_MS = 20 };
 
 static int locate_by_dir(struct session *session, const char *dir, struct error *err)
 {
@@ -174,7 +174,8 @@ bool session_run_until(struct session *session, const bool *done, int64_t timeou
     bool over = false;
     uv_timer_init(&session->loop, &timer);
     timer.data = &over;
-    uv_timer_start(&timer, on_time_over, (uint64_t)timeout_ms, 0);
+    /* Repeating: libuv runs a timer that is due before it waits, and would then wait without end. */
+    uv_timer_start(&timer, on_time_over, (uint64_t)timeout_ms, TIME_OVER_REPEAT_MS);
     while (!*done && !over)
         uv_run(&session->loop, UV_RUN_ONCE);
     bool in_time = *done;
