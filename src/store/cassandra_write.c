@@ -136,6 +136,8 @@ static int begin_receiving(struct cassandra_session *session, struct store_call 
     if (cassandra_wave_end(&wave))
         return wave.code;
     put_place_buckets(&wave, &places);
+    if (cassandra_wave_end(&wave))
+        return wave.code;
     if (!known->known)
         cassandra_wave_add(&wave, cassandra_bind(session, CQL_SEE_CONTEXT, "llttt", now, now,
                                                  call->key.context_id, call->key.tool, call->key.chamber));
@@ -360,6 +362,8 @@ static int see_context(struct cassandra_session *session, struct store_call *cal
     if (cassandra_wave_end(&wave))
         return wave.code;
     put_place_buckets(&wave, places);
+    if (cassandra_wave_end(&wave))
+        return wave.code;
     cassandra_wave_add(&wave,
                        cassandra_bind(session, CQL_SEE_CONTEXT, "llttt", places->ingest_us, places->end_us,
                                       places->key.context_id, places->key.tool, places->key.chamber));
