@@ -373,7 +373,8 @@ static const char *controller_closes(const struct cluster *c, const struct censu
     if (expected > 0 && census->alive == expected && quiet_ms >= c->config.roster_settle_ms &&
         open_ms >= c->config.roster_settle_ms)
         return "all expected are there";
-    /* Fewer than expected are waited for while some come; who has left for good leaves chambers that nobody serves. */
+    /* Fewer than expected are waited for while some come; who has left for good leaves chambers that nobody
+     * serves. */
     bool complete = census->alive >= expected || (!k->window_cold && census->joined == 0 && census->left > 0);
     if (quiet_ms >= c->config.quiet_ms && complete)
         return "quiet";

@@ -33,7 +33,8 @@ int store_open(const char *url, const struct store_options *options, struct stor
     const char *place = NULL;
     const struct store_ops *ops = url ? store_find_kind(url, &place) : NULL;
     if (ops == NULL || *place == '\0')
-        return error_set(err, ERR_INVALID, "store \"%s\": not a store's address; write sqlite:PATH or "
+        return error_set(err, ERR_INVALID,
+                         "store \"%s\": not a store's address; write sqlite:PATH or "
                          "cassandra:HOST,HOST[:PORT]/KEYSPACE",
                          url ? url : "");
     char *name = strdup(url);
