@@ -416,6 +416,7 @@ def test_two_cells_on_one_server_do_not_see_each_other(make_cluster, size, measu
     assert len(east.status()["members"]) == defenders and len(west.status()["members"]) == defenders - 1
 
 
+@pytest.mark.full
 def test_the_node_that_leads_the_stream_is_killed(make_cluster, size, measured):
     """Three nats-servers, everything replicated. The node with the stream's leader dies under load and comes back."""
     cluster = make_cluster()
