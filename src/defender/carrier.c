@@ -55,7 +55,7 @@ struct carrier {
     int64_t last_pulse_ms;
     size_t buckets_made;
     bool connected; /* the cluster has been told so */
-    bool draining, stopping, stopped;
+    bool draining, stopped;
     struct carrier_watch *watches;
     struct bus_subscription *heartbeats;
     char id[CLUSTER_NAME_BYTES]; /* whose consumer `consumer` is */
@@ -867,7 +867,6 @@ static void on_drain_check(uv_timer_t *timer)
 
 void carrier_stop(struct carrier *carrier)
 {
-    carrier->stopping = true;
     feed(carrier, &(struct cluster_event){.kind = EVENT_STOP});
     if (carrier->draining) /* nothing may be in flight at all: then no capacity changes any more */
         uv_timer_start(&carrier->retry, on_drain_check, DRAIN_POLL_MS, DRAIN_POLL_MS);
