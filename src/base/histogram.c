@@ -49,6 +49,19 @@ int64_t histogram_quantile_ns(const struct histogram *histogram, double fraction
     return histogram->max_ns;
 }
 
+void histogram_count_until(const struct histogram *histogram, const int64_t *bounds_ns, size_t count,
+                           uint64_t *counts)
+{
+    uint64_t seen = 0;
+    unsigned bucket = 0;
+    for (size_t i = 0; i < count; i++) {
+        /* The last bucket has no top: it is beyond every bound. */
+        for (; bucket < HISTOGRAM_BUCKETS - 1 && bucket_top_ns(bucket) <= bounds_ns[i]; bucket++)
+            seen += histogram->counts[bucket];
+        counts[i] = seen;
+    }
+}
+
 void histogram_add(struct histogram *histogram, const struct histogram *other)
 {
     for (unsigned bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++)

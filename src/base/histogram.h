@@ -3,6 +3,7 @@
 #ifndef CHAMBERLAIN_BASE_HISTOGRAM_H
 #define CHAMBERLAIN_BASE_HISTOGRAM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -23,6 +24,11 @@ void histogram_record(struct histogram *histogram, int64_t ns);
 
 /* The duration that a fraction (0 to 1) of the recorded ones do not exceed; 0 when there are none. */
 int64_t histogram_quantile_ns(const struct histogram *histogram, double fraction);
+
+/* How many of the recorded durations lie wholly within each bound (ascending, ns), by the upper ends of their
+ * steps: up to 3 % below a bound a duration may already count as beyond it. */
+void histogram_count_until(const struct histogram *histogram, const int64_t *bounds_ns, size_t count,
+                           uint64_t *counts);
 
 /* Adds `other`'s counts: percentiles of several processes together. */
 void histogram_add(struct histogram *histogram, const struct histogram *other);
