@@ -2,11 +2,9 @@
  * and announced; several are on their way at a time. */
 #include "cli/command.h"
 #include "cli/session.h"
+#include "cli/shipment.h"
 
 #include "base/clock.h"
-#include "bus/jetstream.h"
-#include "bus/kv.h"
-#include "bus/names.h"
 #include "collector/import.h"
 #include "collector/pack.h"
 #include "collector/watch.h"
@@ -17,12 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uthash.h>
 
 enum {
-    IN_FLIGHT_MAX = 64,
-    RETRY_MS = 200,
-    PATIENCE_MS = 120 * 1000, /* for a store or NATS that is away */
+    IN_FLIGHT_MAX = 64, /* contexts */
     WATCH_SCAN_MS = 500,
     WATCH_FILES_A_SCAN = 64
 };
@@ -42,266 +37,49 @@ static const struct command command = {
     .max_operands = COMMAND_OPERANDS_ANY,
 };
 
-/* A chamber that this import has told the roster of. */
-struct known_chamber {
-    char *key; /* "{tool}.{chamber}" as subject tokens */
-    UT_hash_handle hh;
-};
-
 struct importer {
     struct session session;
+    struct shipping shipping;
     bool json, quiet;
     struct import_summary summary;
-    struct known_chamber *chambers;
-    size_t in_flight;
-    size_t announced, existed, conflicts;
-    bool told_waiting; /* that something is away has been said */
-    int failed;        /* the first error that ends the import */
-    struct error error;
 };
 
-/* One context on its way into the store and onto the stream. */
-struct shipment {
-    struct importer *importer;
-    struct arena arena;
-    struct store_completion completion;
-    struct store_chunk *chunks;
-    size_t chunk_count;
-    int64_t give_up_ns;
-    uv_timer_t timer;
-};
+static volatile sig_atomic_t interrupted;
 
-static void ship_to_store(struct shipment *shipment);
-static void ship_to_stream(struct shipment *shipment);
-
-static void on_shipment_closed(uv_handle_t *handle)
+static void on_interrupt(int number)
 {
-    struct shipment *shipment = handle->data;
-    shipment->importer->in_flight--;
-    arena_free(&shipment->arena);
-    free(shipment);
-}
-
-static void shipment_end(struct shipment *shipment)
-{
-    uv_close((uv_handle_t *)&shipment->timer, on_shipment_closed);
-}
-
-static void shipment_failed(struct shipment *shipment, int code, const struct error *error)
-{
-    struct importer *importer = shipment->importer;
-    if (importer->failed == 0) {
-        importer->failed = code;
-        importer->error = *error;
-        error_prefix(&importer->error, code, "context %s", shipment->completion.key.context_id);
-    }
-    shipment_end(shipment);
-}
-
-static void on_retry_store(uv_timer_t *timer)
-{
-    ship_to_store(timer->data);
-}
-
-static void on_retry_stream(uv_timer_t *timer)
-{
-    ship_to_stream(timer->data);
-}
-
-static void retry_or_fail(struct shipment *shipment, uv_timer_cb again, int code, const struct error *error)
-{
-    struct importer *importer = shipment->importer;
-    if (!error_is_transient(code) || clock_mono_ns() >= shipment->give_up_ns) {
-        shipment_failed(shipment, code, error);
-        return;
-    }
-    if (!importer->told_waiting)
-        fprintf(stderr, "chamberlain import: %s; trying again for %d s\n", error->text, PATIENCE_MS / 1000);
-    importer->told_waiting = true;
-    uv_timer_start(&shipment->timer, again, RETRY_MS, 0);
-}
-
-/* --- the roster: so that a new chamber is owned before its first announcement comes --- */
-
-static void on_registered(void *arg, int code, const struct error *error, uint64_t revision)
-{
-    /* A chamber that is not registered is found by its messages, a moment later. */
-    (void)arg;
-    (void)code;
-    (void)error;
-    (void)revision;
-}
-
-static void register_chamber(struct importer *importer, const struct context *context)
-{
-    char bucket[NAMES_BYTES], key[NAMES_BYTES], value[64];
-    if (names_for_chamber("", "x", context->tool, context->chamber, key, NULL))
-        return;
-    const char *token = key + strlen("x.");
-    struct known_chamber *known;
-    HASH_FIND_STR(importer->chambers, token, known);
-    if (known || (known = calloc(1, sizeof *known)) == NULL)
-        return;
-    known->key = strdup(token);
-    if (known->key == NULL) {
-        free(known);
-        return;
-    }
-    HASH_ADD_KEYPTR(hh, importer->chambers, known->key, strlen(known->key), known);
-    /* Points a run: sensors x frequency x duration. */
-    int64_t weight = context->point_count > 0 ? context->point_count : 1;
-    int length = snprintf(value, sizeof value, "{\"weight\":%lld}", (long long)weight);
-    kv_create(importer->session.bus, names_stream(importer->session.cell, "chambers", bucket), token, value,
-              (size_t)length, on_registered, NULL);
-}
-
-static void forget_chambers(struct importer *importer)
-{
-    struct known_chamber *known, *next;
-    HASH_ITER(hh, importer->chambers, known, next)
-    {
-        HASH_DEL(importer->chambers, known);
-        free(known->key);
-        free(known);
-    }
-}
-
-/* --- shipping --- */
-
-static void on_announced(void *arg, int code, int api_error, const struct error *error,
-                         const json_t *response)
-{
-    (void)api_error;
-    (void)response;
-    struct shipment *shipment = arg;
-    if (code == ERR_NOT_FOUND)
-        code = ERR_UNAVAILABLE; /* no stream yet: a defender makes it */
-    if (code) {
-        struct error copy = *error;
-        error_prefix(&copy, code,
-                     "stored, but not announced (a running defender announces it from the store within "
-                     "minutes)");
-        retry_or_fail(shipment, on_retry_stream, code, &copy);
-        return;
-    }
-    shipment->importer->announced++;
-    shipment_end(shipment);
-}
-
-static void ship_to_stream(struct shipment *shipment)
-{
-    struct importer *importer = shipment->importer;
-    const struct store_completion *completion = &shipment->completion;
-    char subject[NAMES_BYTES];
-    struct error err;
-    int code =
-        names_completed(importer->session.cell, completion->key.tool, completion->key.chamber, subject, &err);
-    if (code) {
-        shipment_failed(shipment, code, &err);
-        return;
-    }
-    struct bus_header header = {"Nats-Msg-Id", completion->key.context_id};
-    jetstream_publish(importer->session.bus, subject, &header, 1, completion->announcement,
-                      strlen(completion->announcement), on_announced, shipment);
-}
-
-static void run_stored(void *target, void *argument)
-{
-    struct shipment *shipment = target;
-    struct store_reply *reply = argument;
-    struct error err = reply->error;
-    int code = reply->code;
-    if (code == 0 && reply->existed)
-        shipment->importer->existed++;
-    store_reply_free(reply);
-    if (code == ERR_CONFLICT) { /* another trace under this name: the stored one stands */
-        fprintf(stderr, "chamberlain import: %s\n", err.text);
-        shipment->importer->conflicts++;
-        shipment_end(shipment);
-    } else if (code) {
-        retry_or_fail(shipment, on_retry_store, code, &err);
-    } else {
-        ship_to_stream(shipment);
-    }
-}
-
-static void on_stored(void *arg, struct store_reply *reply)
-{
-    struct shipment *shipment = arg;
-    mailbox_post(shipment->importer->session.mailbox, run_stored, shipment, reply);
-}
-
-static void ship_to_store(struct shipment *shipment)
-{
-    store_complete(shipment->importer->session.store, &shipment->completion, shipment->chunks,
-                   shipment->chunk_count, on_stored, shipment);
+    (void)number;
+    interrupted = 1;
 }
 
 /* Packs a context into a shipment's own memory: what import gives is borrowed for the call only. */
 static int pack(struct shipment *shipment, const struct import_context *given, struct error *err)
 {
-    struct arena *arena = &shipment->arena;
     struct tchart_blobs blobs;
-    int code = tchart_pack_import(given, arena, &blobs, err);
-    if (code)
-        return code;
-    struct context context = given->context;
-    context.chunk_count = (int64_t)blobs.count;
-    struct strbuf json;
-    strbuf_init(&json);
-    context_format(&context, &json);
-    shipment->chunks = arena_calloc(arena, blobs.count, sizeof *shipment->chunks);
-    shipment->chunk_count = blobs.count;
-    shipment->completion = (struct store_completion){
-        .key = {arena_strdup(arena, context.tool), arena_strdup(arena, context.chamber),
-                arena_strdup(arena, context.id)},
-        .recipe = arena_strdup(arena, context.recipe),
-        .lot = arena_strdup(arena, context.lot),
-        .end_us = context.end_us,
-        .chunk_count = (int32_t)blobs.count,
-        .announcement = json.failed ? NULL : arena_strdup(arena, json.text)};
-    strbuf_free(&json);
-    const struct store_completion *made = &shipment->completion;
-    if (shipment->chunks == NULL || made->key.tool == NULL || made->key.chamber == NULL ||
-        made->key.context_id == NULL || made->recipe == NULL || made->lot == NULL ||
-        made->announcement == NULL)
-        return error_set(err, ERR_NO_MEMORY, "no memory for context %s", context.id);
-    for (size_t i = 0; i < blobs.count; i++)
-        shipment->chunks[i] = (struct store_chunk){
-            .index = (int32_t)i, .bytes = blobs.blobs[i].data, .length = blobs.blobs[i].length};
-    return 0;
+    int code = tchart_pack_import(given, &shipment->arena, &blobs, err);
+    return code ? code : shipment_pack(shipment, &given->context, &blobs, err);
 }
 
 static int take_context(void *arg, const struct import_context *context, struct error *err)
 {
     struct importer *importer = arg;
-    while (importer->in_flight >= IN_FLIGHT_MAX && importer->failed == 0)
-        uv_run(&importer->session.loop, UV_RUN_ONCE);
-    if (importer->failed) {
-        *err = importer->error;
-        return importer->failed;
-    }
-    struct shipment *shipment = calloc(1, sizeof *shipment);
+    struct shipping *shipping = &importer->shipping;
+    int code = shipping_wait_below(shipping, IN_FLIGHT_MAX, err);
+    if (code)
+        return code;
+    struct shipment *shipment = shipping_take(shipping);
     if (shipment == NULL)
         return error_set(err, ERR_NO_MEMORY, "no memory for context %s", context->context.id);
-    shipment->importer = importer;
-    arena_init(&shipment->arena, 0);
-    int code = pack(shipment, context, err);
+    code = pack(shipment, context, err);
     if (code) {
-        arena_free(&shipment->arena);
-        free(shipment);
+        shipment_drop(shipment, NULL);
         return code;
     }
-    register_chamber(importer, &context->context);
-    uv_timer_init(&importer->session.loop, &shipment->timer);
-    shipment->timer.data = shipment;
-    shipment->give_up_ns = clock_mono_ns() + PATIENCE_MS * INT64_C(1000000);
-    importer->in_flight++;
-    ship_to_store(shipment);
+    shipment_send(shipment);
     uv_run(&importer->session.loop, UV_RUN_NOWAIT);
     if (isatty(STDERR_FILENO) && !importer->quiet)
-        fprintf(stderr, "\r%zu contexts read, %zu announced ", importer->summary.contexts + 1,
-                importer->announced);
+        fprintf(stderr, "\r%zu contexts read, %llu announced ", importer->summary.contexts + 1,
+                (unsigned long long)shipping->announced);
     return 0;
 }
 
@@ -318,38 +96,32 @@ static void report(void *arg, const struct import_report *finding)
     strbuf_free(&text);
 }
 
-static int drain(struct importer *importer, struct error *err)
-{
-    while (importer->in_flight > 0)
-        uv_run(&importer->session.loop, UV_RUN_ONCE);
-    if (importer->failed && err)
-        *err = importer->error;
-    return importer->failed;
-}
-
 static void print_summary(const struct importer *importer)
 {
     const struct import_summary *sum = &importer->summary;
+    const struct shipping *shipped = &importer->shipping;
     if (isatty(STDERR_FILENO) && !importer->quiet)
         fputc('\n', stderr);
     if (importer->json) {
         struct strbuf json;
         strbuf_init(&json);
         import_summary_format(sum, &json);
-        printf("{\"announced\":%zu,\"existed\":%zu,\"conflicts\":%zu,\"read\":%s}\n", importer->announced,
-               importer->existed, importer->conflicts, json.text);
+        printf("{\"announced\":%llu,\"existed\":%llu,\"conflicts\":%llu,\"read\":%s}\n",
+               (unsigned long long)shipped->announced, (unsigned long long)shipped->existed,
+               (unsigned long long)shipped->conflicts, json.text);
         strbuf_free(&json);
         return;
     }
-    printf("%zu contexts announced from %zu files (%zu samples", importer->announced, sum->files,
-           sum->samples);
+    printf("%llu contexts announced from %zu files (%zu samples", (unsigned long long)shipped->announced,
+           sum->files, sum->samples);
     if (sum->samples_tail_cut)
         printf(", %zu of the next run cut from the ends", sum->samples_tail_cut);
     printf(")\n");
-    if (importer->existed)
-        printf("%zu of them were stored before\n", importer->existed);
-    if (importer->conflicts)
-        printf("%zu refused: another trace is stored under their names\n", importer->conflicts);
+    if (shipped->existed)
+        printf("%llu of them were stored before\n", (unsigned long long)shipped->existed);
+    if (shipped->conflicts)
+        printf("%llu refused: another trace is stored under their names\n",
+               (unsigned long long)shipped->conflicts);
     if (sum->contexts_low)
         printf("%zu kept with quality low\n", sum->contexts_low);
     const char *before = "found: ";
@@ -364,14 +136,6 @@ static void print_summary(const struct importer *importer)
 
 /* --- watching a folder --- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 static int take_file(struct importer *importer, struct watch *watch, const struct watch_file *file,
                      const struct mapping *mapping, struct error *err)
 {
@@ -379,8 +143,8 @@ static int take_file(struct importer *importer, struct watch *watch, const struc
     struct error own;
     size_t before = importer->summary.contexts;
     int code = import_file(file->path, mapping, &sink, &importer->summary, &own);
-    int shipped = drain(importer, &own);
-    importer->failed = 0;
+    int shipped = shipping_drain(&importer->shipping, code ? NULL : &own);
+    importer->shipping.failed = 0;
     if (code == 0)
         code = shipped;
     if (code) {
@@ -481,17 +245,18 @@ int cli_import(int argc, char **argv)
         mapping_free(mapping);
         return command_failed(&command, &err);
     }
+    shipping_begin(&importer.shipping, &importer.session, command.name, &interrupted);
     struct import_sink sink = {.take = take_context, .report = report, .arg = &importer};
     for (size_t i = 1; code == 0 && i <= count; i++)
         code = watch ? watch_folder(&importer, argv[i], mapping, &err)
                      : import_path(argv[i], mapping, &sink, &importer.summary, &err);
-    int shipped = drain(&importer, code ? NULL : &err);
+    int shipped = shipping_drain(&importer.shipping, code ? NULL : &err);
     code = code ? code : shipped;
     print_summary(&importer);
-    forget_chambers(&importer);
+    shipping_end(&importer.shipping);
     session_close(&importer.session);
     mapping_free(mapping);
     if (code)
         return command_failed(&command, &err);
-    return importer.conflicts || importer.summary.files_failed ? EXIT_FAILED : 0;
+    return importer.shipping.conflicts || importer.summary.files_failed ? EXIT_FAILED : 0;
 }

@@ -3,12 +3,10 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/session.h"
+#include "cli/shipment.h"
 #include "cli/terminal.h"
 
 #include "base/clock.h"
-#include "bus/jetstream.h"
-#include "bus/kv.h"
-#include "bus/names.h"
 #include "fab/fab.h"
 
 #include <errno.h>
@@ -22,9 +20,7 @@ enum {
     IN_FLIGHT_MAX = 512,            /* contexts */
     IN_FLIGHT_POINTS = 4 * 1048576, /* samples of them all: about 100 MB */
     IN_FLIGHT_MIN = 8,
-    RETRY_MS = 200,
-    PATIENCE_MS = 120 * 1000, /* for a store or NATS that is away */
-    PACE_MS = 200,            /* at most, between two looks at the clock (and at Ctrl-C) */
+    PACE_MS = 200, /* at most, between two looks at the clock (and at Ctrl-C) */
     RATE_MAX = 5000,
     RUNS_DEFAULT = 10
 };
@@ -46,10 +42,11 @@ static const struct command command = {
         "  chamberlain simulate --dir fab --direct --sensors 10 --run-time 100s --rate 3000 --duration 1min",
 };
 
-struct shipment;
+struct run;
 
 struct simulator {
     struct session session;
+    struct shipping shipping;
     struct fab_options options;
     struct fab *fab;
     struct fab_schedule *schedule;
@@ -65,43 +62,28 @@ struct simulator {
 
     FILE *truth;
     struct strbuf line;
-    bool *registered; /* by chamber */
 
-    /* on their way */
-    size_t in_flight, in_flight_max;
-    struct shipment *making, **making_end; /* not yet given to the store, in the order of their ends */
-    struct shipment *idle;
+    size_t in_flight_max;
+    struct run *making, **making_end; /* not yet given to the store, in the order of their beginnings */
     uv_timer_t pace;
-    size_t shipments_open; /* that have a timer to close */
 
     /* what came of it */
-    uint64_t started, announced, existed, conflicts;
+    uint64_t started;
     uint64_t faults[FAB_FAULT_KINDS];
-    uint64_t points, bytes;
     int64_t make_ns; /* of the threads, in sum */
     int64_t first_end_us, last_end_us;
     int64_t start_ns, end_ns, behind_max_ns;
-    bool told_waiting;
-    int failed;
-    struct error error;
 };
 
-/* One run on its way into the store and onto the stream. */
-struct shipment {
+/* One run being made, in the memory of the shipment that it becomes. */
+struct run {
     struct simulator *simulator;
-    struct shipment *next; /* in `making` or `idle` */
-    size_t chamber;
-    uint64_t number;
-    bool made;
+    struct shipment *shipment;
+    struct run *next; /* in `making` */
+    struct fab_run plan;
     uv_work_t work;
-    uv_timer_t timer;
-    int64_t give_up_ns, make_ns;
-
-    struct arena arena;
-    struct fab_run run;
-    struct store_completion completion;
-    struct store_chunk *chunks;
-    size_t chunk_count, points, bytes;
+    bool made;
+    int64_t make_ns;
     int code;
     struct error error;
 };
@@ -114,46 +96,22 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
-static void ship_to_store(struct shipment *shipment);
-static void ship_to_stream(struct shipment *shipment);
-
 /* --- making a run, on a thread of the pool --- */
 
-static int pack(struct shipment *shipment, struct error *err)
+static int pack(struct run *run, struct error *err)
 {
-    const struct fab *fab = shipment->simulator->fab;
-    struct arena *arena = &shipment->arena;
+    const struct fab *fab = run->simulator->fab;
+    struct arena *arena = &run->shipment->arena;
     struct fab_trace trace;
     struct tchart_blobs blobs;
     struct context context;
-    struct strbuf json;
-    int code = fab_make_trace(fab, &shipment->run, arena, &trace, err);
+    int code = fab_make_trace(fab, &run->plan, arena, &trace, err);
     if (code == 0)
         code = tchart_pack(trace.columns, trace.column_count, 0, arena, &blobs, err);
     if (code)
-        return code;
-    fab_context(fab, &shipment->run, &context);
-    context.chunk_count = (int64_t)blobs.count;
-    strbuf_init(&json);
-    context_format(&context, &json);
-    const char *announcement = json.failed ? NULL : arena_strdup(arena, json.text);
-    strbuf_free(&json);
-    shipment->chunks = arena_calloc(arena, blobs.count, sizeof *shipment->chunks);
-    if (announcement == NULL || shipment->chunks == NULL)
-        return error_set(err, ERR_NO_MEMORY, "no memory");
-    for (size_t i = 0; i < blobs.count; i++)
-        shipment->chunks[i] = (struct store_chunk){
-            .index = (int32_t)i, .bytes = blobs.blobs[i].data, .length = blobs.blobs[i].length};
-    shipment->chunk_count = blobs.count;
-    shipment->points = (size_t)context.point_count;
-    shipment->bytes = blobs.bytes;
-    shipment->completion = (struct store_completion){.key = {context.tool, context.chamber, context.id},
-                                                     .recipe = context.recipe,
-                                                     .lot = context.lot,
-                                                     .end_us = context.end_us,
-                                                     .chunk_count = (int32_t)blobs.count,
-                                                     .announcement = announcement};
-    return 0;
+        return error_prefix(err, code, "context %s", run->plan.id);
+    fab_context(fab, &run->plan, &context);
+    return shipment_pack(run->shipment, &context, &blobs, err);
 }
 
 static int64_t thread_cpu_ns(void)
@@ -165,208 +123,28 @@ static int64_t thread_cpu_ns(void)
 
 static void make(uv_work_t *work)
 {
-    struct shipment *shipment = work->data;
+    struct run *run = work->data;
     int64_t start_ns = thread_cpu_ns();
-    shipment->code = pack(shipment, &shipment->error);
-    shipment->make_ns = thread_cpu_ns() - start_ns;
-}
-
-/* --- shipments: used again and again, with their memory --- */
-
-static struct shipment *shipment_take(struct simulator *simulator)
-{
-    struct shipment *shipment = simulator->idle;
-    if (shipment) {
-        simulator->idle = shipment->next;
-        arena_reset(&shipment->arena);
-        return shipment;
-    }
-    shipment = calloc(1, sizeof *shipment);
-    if (shipment == NULL)
-        return NULL;
-    shipment->simulator = simulator;
-    shipment->work.data = shipment;
-    arena_init(&shipment->arena, 0);
-    uv_timer_init(&simulator->session.loop, &shipment->timer);
-    shipment->timer.data = shipment;
-    simulator->shipments_open++;
-    return shipment;
-}
-
-static void shipment_end(struct shipment *shipment)
-{
-    struct simulator *simulator = shipment->simulator;
-    simulator->in_flight--;
-    shipment->next = simulator->idle;
-    simulator->idle = shipment;
-}
-
-static void on_shipment_closed(uv_handle_t *handle)
-{
-    struct shipment *shipment = handle->data;
-    shipment->simulator->shipments_open--;
-    arena_free(&shipment->arena);
-    free(shipment);
-}
-
-static void close_shipments(struct simulator *simulator)
-{
-    for (struct shipment *shipment = simulator->idle, *next; shipment; shipment = next) {
-        next = shipment->next;
-        uv_close((uv_handle_t *)&shipment->timer, on_shipment_closed);
-    }
-    simulator->idle = NULL;
-    while (simulator->shipments_open > 0)
-        uv_run(&simulator->session.loop, UV_RUN_ONCE);
-}
-
-static void shipment_failed(struct shipment *shipment, int code, const struct error *error)
-{
-    struct simulator *simulator = shipment->simulator;
-    if (simulator->failed == 0) {
-        simulator->failed = code;
-        simulator->error = *error;
-        error_prefix(&simulator->error, code, "context %s", shipment->run.id);
-    }
-    shipment_end(shipment);
-}
-
-static void on_retry_store(uv_timer_t *timer)
-{
-    ship_to_store(timer->data);
-}
-
-static void on_retry_stream(uv_timer_t *timer)
-{
-    ship_to_stream(timer->data);
-}
-
-static void retry_or_fail(struct shipment *shipment, uv_timer_cb again, int code, const struct error *error)
-{
-    struct simulator *simulator = shipment->simulator;
-    if (!error_is_transient(code) || interrupted || clock_mono_ns() >= shipment->give_up_ns) {
-        shipment_failed(shipment, code, error);
-        return;
-    }
-    if (!simulator->told_waiting)
-        fprintf(stderr, "chamberlain simulate: %s; trying again for %d s\n", error->text, PATIENCE_MS / 1000);
-    simulator->told_waiting = true;
-    uv_timer_start(&shipment->timer, again, RETRY_MS, 0);
-}
-
-/* --- the roster: so that a new chamber is owned before its first announcement comes --- */
-
-static void on_registered(void *arg, int code, const struct error *error, uint64_t revision)
-{
-    /* A chamber that is not registered is found by its messages, a moment later. */
-    (void)arg;
-    (void)code;
-    (void)error;
-    (void)revision;
-}
-
-static void register_chamber(struct simulator *simulator, const struct shipment *shipment)
-{
-    char bucket[NAMES_BYTES], key[NAMES_BYTES], value[64];
-    const struct fab_run *run = &shipment->run;
-    if (simulator->registered[run->chamber] ||
-        names_for_chamber("", "x", run->tool, run->chamber_name, key, NULL))
-        return;
-    simulator->registered[run->chamber] = true;
-    int length = snprintf(value, sizeof value, "{\"weight\":%zu}", shipment->points);
-    kv_create(simulator->session.bus, names_stream(simulator->session.cell, "chambers", bucket),
-              key + strlen("x."), value, (size_t)length, on_registered, NULL);
-}
-
-/* --- shipping --- */
-
-static void on_announced(void *arg, int code, int api_error, const struct error *error,
-                         const json_t *response)
-{
-    (void)api_error;
-    (void)response;
-    struct shipment *shipment = arg;
-    if (code == ERR_NOT_FOUND)
-        code = ERR_UNAVAILABLE; /* no stream yet: a defender makes it */
-    if (code) {
-        struct error copy = *error;
-        error_prefix(&copy, code, "stored, but not announced");
-        retry_or_fail(shipment, on_retry_stream, code, &copy);
-        return;
-    }
-    shipment->simulator->announced++;
-    shipment->simulator->points += shipment->points;
-    shipment->simulator->bytes += shipment->bytes;
-    shipment_end(shipment);
-}
-
-static void ship_to_stream(struct shipment *shipment)
-{
-    struct session *session = &shipment->simulator->session;
-    const struct store_completion *completion = &shipment->completion;
-    char subject[NAMES_BYTES];
-    struct error err;
-    int code = names_completed(session->cell, completion->key.tool, completion->key.chamber, subject, &err);
-    if (code) {
-        shipment_failed(shipment, code, &err);
-        return;
-    }
-    struct bus_header header = {"Nats-Msg-Id", completion->key.context_id};
-    jetstream_publish(session->bus, subject, &header, 1, completion->announcement,
-                      strlen(completion->announcement), on_announced, shipment);
-}
-
-static void run_stored(void *target, void *argument)
-{
-    struct shipment *shipment = target;
-    struct simulator *simulator = shipment->simulator;
-    struct store_reply *reply = argument;
-    struct error err = reply->error;
-    int code = reply->code;
-    if (code == 0 && reply->existed)
-        simulator->existed++;
-    store_reply_free(reply);
-    if (code == ERR_CONFLICT) { /* another trace under this name: the stored one stands */
-        if (simulator->conflicts++ == 0)
-            fprintf(stderr, "chamberlain simulate: %s\n", err.text);
-        shipment_end(shipment);
-    } else if (code) {
-        retry_or_fail(shipment, on_retry_store, code, &err);
-    } else {
-        ship_to_stream(shipment);
-    }
-}
-
-static void on_stored(void *arg, struct store_reply *reply)
-{
-    struct shipment *shipment = arg;
-    mailbox_post(shipment->simulator->session.mailbox, run_stored, shipment, reply);
-}
-
-static void ship_to_store(struct shipment *shipment)
-{
-    store_complete(shipment->simulator->session.store, &shipment->completion, shipment->chunks,
-                   shipment->chunk_count, on_stored, shipment);
+    run->code = pack(run, &run->error);
+    run->make_ns = thread_cpu_ns() - start_ns;
 }
 
 /* The pool ends runs in any order; they go on in that in which they were begun. */
 static void on_made(uv_work_t *work, int status)
 {
     (void)status; /* work is never cancelled */
-    struct simulator *simulator = ((struct shipment *)work->data)->simulator;
-    ((struct shipment *)work->data)->made = true;
-    while (simulator->making && simulator->making->made) {
-        struct shipment *shipment = simulator->making;
-        simulator->making = shipment->next;
-        if (simulator->making == NULL)
+    struct run *run = work->data;
+    struct simulator *simulator = run->simulator;
+    run->made = true;
+    while ((run = simulator->making) != NULL && run->made) {
+        simulator->making = run->next;
+        if (run->next == NULL)
             simulator->making_end = &simulator->making;
-        simulator->make_ns += shipment->make_ns;
-        if (shipment->code) {
-            shipment_failed(shipment, shipment->code, &shipment->error);
-            continue;
-        }
-        register_chamber(simulator, shipment);
-        ship_to_store(shipment);
+        simulator->make_ns += run->make_ns;
+        if (run->code)
+            shipment_drop(run->shipment, &run->error);
+        else
+            shipment_send(run->shipment);
     }
 }
 
@@ -387,27 +165,30 @@ static int write_truth(struct simulator *simulator, struct error *err)
 
 static int start_run(struct simulator *simulator, size_t chamber, uint64_t number, struct error *err)
 {
-    struct shipment *shipment = shipment_take(simulator);
-    if (shipment == NULL)
+    struct shipment *shipment = shipping_take(&simulator->shipping);
+    struct run *run = shipment ? arena_calloc(&shipment->arena, 1, sizeof *run) : NULL;
+    if (run == NULL) {
+        if (shipment)
+            shipment_drop(shipment, NULL);
         return error_set(err, ERR_NO_MEMORY, "no memory for a run");
-    simulator->in_flight++;
-    fab_describe_run(simulator->fab, chamber, number, &shipment->run);
+    }
+    run->simulator = simulator;
+    run->shipment = shipment;
+    run->work.data = run;
+    fab_describe_run(simulator->fab, chamber, number, &run->plan);
     if (simulator->truth)
-        fab_truth_add(simulator->fab, &shipment->run, &simulator->line);
-    if (shipment->run.fault.kind != FAB_NO_FAULT)
-        simulator->faults[shipment->run.fault.kind]++;
+        fab_truth_add(simulator->fab, &run->plan, &simulator->line);
+    if (run->plan.fault.kind != FAB_NO_FAULT)
+        simulator->faults[run->plan.fault.kind]++;
     int code = write_truth(simulator, err);
     if (code) {
-        shipment_end(shipment);
+        shipment_drop(shipment, NULL);
         return code;
     }
-    shipment->give_up_ns = clock_mono_ns() + PATIENCE_MS * INT64_C(1000000);
-    shipment->made = false;
-    shipment->next = NULL;
-    *simulator->making_end = shipment;
-    simulator->making_end = &shipment->next;
+    *simulator->making_end = run;
+    simulator->making_end = &run->next;
     simulator->started++;
-    uv_queue_work(&simulator->session.loop, &shipment->work, make, on_made);
+    uv_queue_work(&simulator->session.loop, &run->work, make, on_made);
     return 0;
 }
 
@@ -443,28 +224,23 @@ static int run_fab(struct simulator *simulator, struct error *err)
     int code = 0;
     progress_begin(&progress, "contexts announced", (int64_t)simulator->total);
     simulator->start_ns = clock_mono_ns();
-    while (code == 0 && !interrupted && simulator->failed == 0 && simulator->started < simulator->total &&
+    while (code == 0 && !interrupted && simulator->started < simulator->total &&
            fab_schedule_next(simulator->schedule, &chamber, &number, &end_us)) {
         if (simulator->started == 0)
             simulator->first_end_us = end_us;
         simulator->last_end_us = end_us;
         wait_for(simulator, end_us);
-        while (simulator->in_flight >= simulator->in_flight_max)
-            uv_run(&simulator->session.loop, UV_RUN_ONCE);
-        code = start_run(simulator, chamber, number, err);
+        code = shipping_wait_below(&simulator->shipping, simulator->in_flight_max, err);
+        if (code == 0)
+            code = start_run(simulator, chamber, number, err);
         uv_run(&simulator->session.loop, UV_RUN_NOWAIT);
         if (!simulator->quiet)
-            progress_update(&progress, (int64_t)simulator->announced);
+            progress_update(&progress, (int64_t)simulator->shipping.announced);
     }
-    while (simulator->in_flight > 0)
-        uv_run(&simulator->session.loop, UV_RUN_ONCE);
+    int shipped = shipping_drain(&simulator->shipping, code ? NULL : err);
     simulator->end_ns = clock_mono_ns();
     progress_end(&progress);
-    if (code == 0 && simulator->failed) {
-        code = simulator->failed;
-        *err = simulator->error;
-    }
-    return code;
+    return code ? code : shipped;
 }
 
 /* --- what came of it --- */
@@ -482,19 +258,20 @@ static void print_json(const struct simulator *simulator, double seconds, double
     struct strbuf json;
     char from[CLOCK_RFC3339_BYTES], to[CLOCK_RFC3339_BYTES];
     strbuf_init(&json);
-    strbuf_printf(&json,
-                  "{\"announced\":%llu,\"existed\":%llu,\"conflicts\":%llu,\"chambers\":%zu,\"points\":%llu,"
-                  "\"bytes\":%llu,\"faults\":{",
-                  (unsigned long long)simulator->announced, (unsigned long long)simulator->existed,
-                  (unsigned long long)simulator->conflicts, fab_chambers(simulator->fab),
-                  (unsigned long long)simulator->points, (unsigned long long)simulator->bytes);
+    strbuf_printf(
+        &json,
+        "{\"announced\":%llu,\"existed\":%llu,\"conflicts\":%llu,\"chambers\":%zu,\"points\":%llu,"
+        "\"bytes\":%llu,\"faults\":{",
+        (unsigned long long)simulator->shipping.announced, (unsigned long long)simulator->shipping.existed,
+        (unsigned long long)simulator->shipping.conflicts, fab_chambers(simulator->fab),
+        (unsigned long long)simulator->shipping.points, (unsigned long long)simulator->shipping.bytes);
     for (int kind = 0; kind < FAB_FAULT_KINDS; kind++)
         strbuf_printf(&json, "%s\"%s\":%llu", kind ? "," : "", fab_fault_name((enum fab_fault_kind)kind),
                       (unsigned long long)simulator->faults[kind]);
     strbuf_add(&json, "},\"seconds\":");
     strbuf_add_json_double(&json, seconds);
     strbuf_add(&json, ",\"rate\":");
-    strbuf_add_json_double(&json, (double)simulator->announced / seconds);
+    strbuf_add_json_double(&json, (double)simulator->shipping.announced / seconds);
     strbuf_add(&json, ",\"asked_rate\":");
     if (simulator->speed > 0)
         strbuf_add_json_double(&json, simulator->asked_rate);
@@ -516,15 +293,15 @@ static void print_text(const struct simulator *simulator, double seconds, double
     uint64_t faults = fault_count(simulator);
     char from[CLOCK_RFC3339_BYTES], to[CLOCK_RFC3339_BYTES];
     printf("%llu contexts of %zu chambers announced in %.1f s (%.0f a second",
-           (unsigned long long)simulator->announced, fab_chambers(simulator->fab), seconds,
-           (double)simulator->announced / seconds);
+           (unsigned long long)simulator->shipping.announced, fab_chambers(simulator->fab), seconds,
+           (double)simulator->shipping.announced / seconds);
     if (simulator->speed > 0)
         printf("; asked for %.3g, at most %.1f s behind", simulator->asked_rate,
                (double)simulator->behind_max_ns * 1e-9);
     printf(")\nruns that ended %s to %s; %llu samples in %.1f MB, made in %.1f s of processor time\n",
            clock_format_rfc3339(simulator->first_end_us, from),
-           clock_format_rfc3339(simulator->last_end_us, to), (unsigned long long)simulator->points,
-           (double)simulator->bytes * 1e-6, made_s);
+           clock_format_rfc3339(simulator->last_end_us, to), (unsigned long long)simulator->shipping.points,
+           (double)simulator->shipping.bytes * 1e-6, made_s);
     if (faults) {
         printf("%llu have a fault:", (unsigned long long)faults);
         const char *before = " ";
@@ -538,11 +315,11 @@ static void print_text(const struct simulator *simulator, double seconds, double
     }
     if (simulator->truth_path)
         printf("which is what: %s\n", simulator->truth_path);
-    if (simulator->existed)
-        printf("%llu of them were stored before\n", (unsigned long long)simulator->existed);
-    if (simulator->conflicts)
+    if (simulator->shipping.existed)
+        printf("%llu of them were stored before\n", (unsigned long long)simulator->shipping.existed);
+    if (simulator->shipping.conflicts)
         printf("%llu refused: another trace is stored under their names; another --seed has other names\n",
-               (unsigned long long)simulator->conflicts);
+               (unsigned long long)simulator->shipping.conflicts);
 }
 
 /* --- the command --- */
@@ -644,9 +421,6 @@ static int prepare(struct simulator *simulator, struct error *err)
     simulator->in_flight_max = most < IN_FLIGHT_MIN   ? IN_FLIGHT_MIN
                                : most > IN_FLIGHT_MAX ? IN_FLIGHT_MAX
                                                       : (size_t)most;
-    simulator->registered = calloc(fab_chambers(simulator->fab), sizeof *simulator->registered);
-    if (simulator->registered == NULL)
-        return error_set(err, ERR_NO_MEMORY, "no memory for %zu chambers", fab_chambers(simulator->fab));
     simulator->making_end = &simulator->making;
     return 0;
 }
@@ -678,6 +452,7 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     uv_timer_init(&simulator->session.loop, &simulator->pace);
+    shipping_begin(&simulator->shipping, &simulator->session, command.name, &interrupted);
     code = open_truth(simulator, err);
     bool begun = code == 0;
     if (begun)
@@ -689,7 +464,7 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
         simulator->json ? print_json(simulator, seconds, made_s) : print_text(simulator, seconds, made_s);
     }
     uv_close((uv_handle_t *)&simulator->pace, NULL);
-    close_shipments(simulator);
+    shipping_end(&simulator->shipping);
     session_close(&simulator->session);
     return code ? code : closed;
 }
@@ -753,11 +528,10 @@ int cli_simulate(int argc, char **argv)
         code = simulate(&simulator, dir, &err);
     fab_schedule_free(simulator.schedule);
     fab_free(simulator.fab);
-    free(simulator.registered);
     strbuf_free(&simulator.line);
     if (code)
         command_failed(&command, &err);
     if (usage)
         return EXIT_USAGE;
-    return code || simulator.conflicts || interrupted ? EXIT_FAILED : 0;
+    return code || simulator.shipping.conflicts || interrupted ? EXIT_FAILED : 0;
 }
