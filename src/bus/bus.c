@@ -480,6 +480,11 @@ uint64_t bus_connections(const struct bus *bus)
     return bus->connections;
 }
 
+size_t bus_pending_requests(const struct bus *bus)
+{
+    return HASH_COUNT(bus->pending);
+}
+
 uv_loop_t *bus_loop(struct bus *bus)
 {
     return bus->loop;

@@ -72,6 +72,9 @@ bool bus_is_connected(const struct bus *bus);
 /* Grows with every connection that replaces a lost one. */
 uint64_t bus_connections(const struct bus *bus);
 
+/* Requests that wait for their answers. */
+size_t bus_pending_requests(const struct bus *bus);
+
 uv_loop_t *bus_loop(struct bus *bus);
 
 /* The header's value, or NULL. */

@@ -53,7 +53,7 @@ int cli_defend(int argc, char **argv)
                                        .key_file = getenv("CHAMBERLAIN_NATS_KEY"),
                                        .version = CHAMBERLAIN_VERSION};
     int64_t pool = 0, expected = 0, in_flight = 0, threads = 0, replicas = 0, cache_mb = 0, ack_wait_us = 0,
-            sweep_age_us = 0, sweep_interval_us = 0, missing_delay_us = 0;
+            sweep_age_us = 0, sweep_interval_us = 0, missing_delay_us = 0, http_port = 0;
     const char *level = "info", *format = "text";
     const struct command_option table[] = {
         {"nats", OPTION_TEXT, &options.nats_url, "URL", "NATS server, or several with commas"},
@@ -89,6 +89,9 @@ int cli_defend(int argc, char **argv)
          "verdicts are kept this long (default 365d)"},
         {"retain-by-event", OPTION_FLAG, &options.retain_by_event, NULL,
          "count retention from the run's end, not from storing"},
+        {"http-port", OPTION_INTEGER, &http_port, "PORT",
+         "answers /metrics, /health/live and /health/ready there (default 0: not at all)"},
+        {"http-bind", OPTION_TEXT, &options.http_bind, "ADDRESS", "address for that (default 127.0.0.1)"},
         {"log-level", OPTION_TEXT, &level, "LEVEL", "debug, info, warn or error (default info)"},
         {"log-format", OPTION_TEXT, &format, "FORMAT", "text or json (default text)"},
     };
@@ -97,6 +100,9 @@ int cli_defend(int argc, char **argv)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
     int code = setup_log(level, format, &err);
+    if (code == 0 && http_port > 65535)
+        code = error_set(&err, ERR_INVALID, "--http-port %lld: choose 1 to 65535, or 0 for none",
+                         (long long)http_port);
     if (code == 0 && (options.nats_url == NULL || options.store_url == NULL))
         code = error_set(&err, ERR_INVALID,
                          "where are NATS and the store? Give --nats and --store, or set "
@@ -106,6 +112,7 @@ int cli_defend(int argc, char **argv)
         return EXIT_USAGE;
     }
     options.pool = (int)pool;
+    options.http_port = (int)http_port;
     options.expected_members = (int)expected;
     options.max_in_flight = (int)in_flight;
     options.compute_threads = (int)threads;

@@ -2,6 +2,7 @@
  * order. */
 #include "cluster/machine.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,17 @@ static void cluster_tell_state(struct cluster *c)
     actions_add(c, ACTION_STATE);
 }
 
+static double weight_variation(const struct header *header)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < header->member_count; i++)
+        sum += (double)header->members[i].weight;
+    double mean = header->member_count ? sum / (double)header->member_count : 0;
+    for (size_t i = 0; i < header->member_count; i++)
+        squares += ((double)header->members[i].weight - mean) * ((double)header->members[i].weight - mean);
+    return mean > 0 ? sqrt(squares / (double)header->member_count) / mean : 0;
+}
+
 void cluster_read_status(const struct cluster *c, struct cluster_status *status)
 {
     const struct controller *k = &c->controller;
@@ -214,6 +226,8 @@ void cluster_read_status(const struct cluster *c, struct cluster_status *status)
         .rebalances = k->rebalances,
         .emergencies = k->emergencies,
         .moved = k->moved,
+        .restarts = k->restarts,
+        .weight_variation = weight_variation(&c->header),
     };
 }
 

@@ -242,6 +242,9 @@ struct cluster_status {
     size_t chambers;      /* owned here */
     size_t members_alive; /* on the leader */
     uint64_t rebalances, emergencies, moved; /* since this process leads */
+    uint64_t restarts;                       /* of the whole cluster, seen since this process leads */
+    double weight_variation; /* standard deviation of the members' weights by their mean, of the newest
+                                header; 0 without members */
 };
 
 void cluster_read_status(const struct cluster *cluster, struct cluster_status *status);

@@ -263,6 +263,7 @@ static bool controller_classify(struct cluster *c)
         controller_open(c, true, "no assignment yet");
     else if (large && few)
         controller_open(c, true, why);
+    k->restarts += c->header.version > 0 && large && few;
     return true;
 }
 

@@ -280,7 +280,7 @@ struct controller {
     bool settled; /* the newest version has been reported in force by all */
     int64_t committed_ms;
     enum cluster_lifecycle lifecycle; /* as last told */
-    uint64_t rebalances, emergencies, moved;
+    uint64_t rebalances, emergencies, moved, restarts;
 };
 
 struct cluster {

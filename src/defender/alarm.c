@@ -68,6 +68,7 @@ static int make_alarm(const char *cell, const struct context *context, const str
     int code = names_for_chamber(cell, prefix, context->tool, context->chamber, subject, err);
     if (code)
         return code;
+    alarm->severity = point->severity;
     snprintf(alarm->id, sizeof alarm->id, "%016llx",
              (unsigned long long)hash64_texts(context->tool, context->chamber, context->id, point->chart,
                                               rule_name(rule), NULL));

@@ -11,6 +11,7 @@
 struct alarm {
     const char *subject;
     char id[17]; /* 16 hex digits: the message ID */
+    enum severity severity;
     const char *json;
 };
 

@@ -18,6 +18,12 @@ static char *must_copy(struct job *job, const char *text)
     return copy;
 }
 
+static void count_burial(struct job *job)
+{
+    job->pipeline->ports.metrics->dead++;
+    job->pipeline->ports.metrics->missing += strcmp(job->grave_class, "missing") == 0;
+}
+
 static void run_marked(void *target, void *argument)
 {
     struct job *job = target;
@@ -32,7 +38,7 @@ static void run_marked(void *target, void *argument)
     if (code)
         LOG_ERROR("a dead context could not be marked", LOG_STR("context", job->announced.id),
                   LOG_STR("error", err.text));
-    job->pipeline->ports.metrics->dead++;
+    count_burial(job);
     job_finish(job);
 }
 
@@ -54,7 +60,7 @@ static void on_buried(void *arg, int code, int api_error, const struct error *er
         return;
     }
     if (!job->parsed) { /* no context is known: there is nothing to mark */
-        job->pipeline->ports.metrics->dead++;
+        count_burial(job);
         job_finish(job);
         return;
     }

@@ -68,6 +68,7 @@ struct carrier {
     uint64_t version;
     struct chamber_list owned;  /* the server's consumer filters on these */
     struct chamber_list wanted; /* and is to filter on these */
+    int64_t filters_set_ns;     /* when it was last asked to */
     int open_errands;
     int open_handles;
     bool closing;
@@ -283,6 +284,7 @@ static void on_filters(void *arg, int code, const struct error *error)
                           .kind = EVENT_FILTERS_IN_FORCE, .version = carrier->version, .code = code});
         return;
     }
+    histogram_record(&carrier->ports.metrics->filters, clock_mono_ns() - carrier->filters_set_ns);
     hold_next(carrier);
 }
 
@@ -296,6 +298,7 @@ static void set_filters(struct carrier *carrier, const char *const *tokens, size
     struct arena arena;
     arena_init(&arena, 0);
     const char **subjects = subjects_of(carrier, tokens, count, &arena);
+    carrier->filters_set_ns = clock_mono_ns();
     consumer_set_filters(carrier->consumer, subjects, count, on_filters, carrier);
     arena_free(&arena);
 }
@@ -493,7 +496,9 @@ static void publish_heartbeat(struct carrier *carrier, const struct cluster_hear
     strbuf_init(&json);
     cluster_heartbeat_format(heartbeat, &json);
     snprintf(own, sizeof own, "cluster.heartbeat.%s", heartbeat->id);
-    bus_publish(carrier->ports.bus, names_subject(carrier->cell, own, subject), json.text, json.length, NULL);
+    names_subject(carrier->cell, own, subject);
+    if (bus_publish(carrier->ports.bus, subject, json.text, json.length, NULL))
+        carrier->ports.metrics->heartbeat_errors++;
     strbuf_free(&json);
 }
 

@@ -6,11 +6,13 @@
 #include "bus/jetstream.h"
 #include "bus/names.h"
 #include "defender/carrier.h"
+#include "defender/exposition.h"
 #include "defender/pipeline.h"
 #include "defender/prewarm.h"
 #include "defender/provision.h"
 #include "defender/seat.h"
 #include "defender/sweep.h"
+#include "http/role.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,6 +37,8 @@ struct defender {
     struct carrier *carrier;
     struct sweep *sweep;
     struct metrics metrics;
+    struct http_role *http; /* NULL: no port was given */
+    int64_t rebalance_ns;   /* when the change under way began, 0: none */
     struct seat seat;
     struct cluster_status cluster; /* as of the last change */
     char id[CLUSTER_NAME_BYTES];   /* whose questions are answered; "" for none */
@@ -43,6 +47,7 @@ struct defender {
 
     bool charts_known; /* which chart file is in force, or that none is: before that nothing may be judged */
     bool working;      /* the streams were there once: a conflict after that is not fatal */
+    bool placed;       /* it has had an ID, or stood by for one */
     bool stopping;
     uv_signal_t term, interrupt;
     uv_timer_t charts_poll, expire_timer, drain_timer;
@@ -69,6 +74,8 @@ static void on_cluster_stopped(void *arg)
     stop_loop(arg, 0, NULL);
 }
 
+static void tell_health(struct defender *defender);
+
 static void on_drain_timeout(uv_timer_t *timer)
 {
     struct defender *defender = timer->data;
@@ -85,6 +92,7 @@ static void on_signal(uv_signal_t *handle, int number)
     if (defender->stopping)
         return;
     defender->stopping = true;
+    tell_health(defender);
     LOG_INFO("stopping: finishing what is in flight", LOG_INT("signal", number),
              LOG_INT("in_flight", pipeline_in_flight(defender->pipeline)));
     uv_timer_start(&defender->drain_timer, on_drain_timeout, DEFENDER_DRAIN_MS, 0);
@@ -159,12 +167,53 @@ static bool leads(void *arg)
 
 static void answer_as(struct defender *defender, const char *id);
 
+/* A defender is ready from its first place (a standby has one too) until it stops. That it is degraded, or
+ * asks for its ID again, is no reason to take it away: no other would do better (http/role.h). */
+static void tell_health(struct defender *defender)
+{
+    enum cluster_state state = defender->cluster.state;
+    bool placed = state == CLUSTER_STANDBY || state == CLUSTER_FOLLOWER || state == CLUSTER_LEADER;
+    defender->placed |= placed;
+    if (defender->http == NULL)
+        return;
+    bool stopping = defender->stopping || state == CLUSTER_SHUTDOWN || state == CLUSTER_STOPPED;
+    http_role_set_health(defender->http,
+                         stopping           ? HTTP_STOPPING
+                         : defender->placed ? HTTP_READY
+                                            : HTTP_STARTING,
+                         cluster_state_name(state));
+}
+
+/* A change of the assignment lasts from the first sign of it until the leader is stable again. */
+static void count_lifecycle(struct defender *defender, const struct cluster_status *before)
+{
+    const struct cluster_status *now = &defender->cluster;
+    if (!now->leads) {
+        defender->rebalance_ns = 0;
+        return;
+    }
+    if (before->leads && before->lifecycle == now->lifecycle)
+        return;
+    defender->metrics.triggered[now->lifecycle]++;
+    if (now->lifecycle == LIFECYCLE_STABLE && defender->rebalance_ns)
+        histogram_record(&defender->metrics.rebalance, clock_mono_ns() - defender->rebalance_ns);
+    if (now->lifecycle == LIFECYCLE_STABLE)
+        defender->rebalance_ns = 0;
+    else if (defender->rebalance_ns == 0)
+        defender->rebalance_ns = clock_mono_ns();
+}
+
 /* The cluster's state as others see it: in the log, and on the subject of the ID. */
 static void on_cluster_changed(void *arg)
 {
     struct defender *defender = arg;
-    enum cluster_state before = defender->cluster.state;
+    struct cluster_status past = defender->cluster;
+    enum cluster_state before = past.state;
     carrier_status(defender->carrier, &defender->cluster);
+    count_lifecycle(defender, &past);
+    if (before != defender->cluster.state)
+        defender->metrics.state_entered[defender->cluster.state]++;
+    tell_health(defender);
     if (before != defender->cluster.state)
         LOG_INFO("state", LOG_STR("from", cluster_state_name(before)),
                  LOG_STR("to", cluster_state_name(defender->cluster.state)),
@@ -335,6 +384,52 @@ static int listen_always(struct defender *defender, struct error *err)
     return code;
 }
 
+/* --- HTTP --- */
+
+static void write_metrics(void *arg, struct strbuf *out)
+{
+    struct defender *defender = arg;
+    struct cache_statistics cache;
+    struct cluster_status cluster;
+    cache_read_statistics(defender->cache, &cache);
+    carrier_status(defender->carrier, &cluster);
+    const char *store = defender->options->store_url;
+    bool sqlite = strncmp(store, "sqlite:", strlen("sqlite:")) == 0;
+    uint64_t connections = bus_connections(defender->bus);
+    struct exposition exposition = {.metrics = &defender->metrics,
+                                    .cluster = &cluster,
+                                    .cache = &cache,
+                                    .version = defender->options->version,
+                                    .group = defender->options->group,
+                                    .store = sqlite ? "sqlite" : "cassandra",
+                                    .started_us = defender->started_us,
+                                    .held = pipeline_held(defender->pipeline),
+                                    .in_flight = pipeline_in_flight(defender->pipeline),
+                                    .connected = bus_is_connected(defender->bus),
+                                    .reconnects = (int64_t)connections - (connections > 0),
+                                    .pending = (int64_t)bus_pending_requests(defender->bus)};
+    exposition_write(&exposition, out);
+}
+
+static int open_http(struct defender *defender, struct error *err)
+{
+    const struct defender_options *options = defender->options;
+    if (options->http_port == 0)
+        return 0;
+    struct http_role_options http_options = {.bind = options->http_bind,
+                                             .port = options->http_port,
+                                             .write_metrics = write_metrics,
+                                             .arg = defender};
+    int code = http_role_open(&http_options, &defender->loop, defender->mailbox, &defender->http, err);
+    if (code)
+        return code;
+    LOG_INFO("metrics and health over HTTP",
+             LOG_STR("bind", options->http_bind ? options->http_bind : "127.0.0.1"),
+             LOG_INT("port", http_role_port(defender->http)));
+    tell_health(defender);
+    return 0;
+}
+
 /* --- life --- */
 
 static int open_store_patiently(struct defender *defender, struct error *err)
@@ -471,6 +566,8 @@ static int open_parts(struct defender *defender, struct error *err)
         code = open_pipeline(defender, err);
     if (code == 0)
         code = open_cluster(defender, err);
+    if (code == 0)
+        code = open_http(defender, err);
     return code ? code : listen_always(defender, err);
 }
 
@@ -497,6 +594,8 @@ static void start_loop(struct defender *defender)
 /* False when work is still under way on threads: the process is to end, and with it all that is left. */
 static bool close_parts(struct defender *defender)
 {
+    if (defender->http)
+        http_role_close(defender->http);
     if (defender->sweep)
         sweep_close(defender->sweep);
     if (defender->carrier)

@@ -38,6 +38,8 @@ struct defender_options {
     int64_t missing_delay_ms;
     int64_t tchart_retention_us, uchart_retention_us; /* 3 days, 1 year */
     bool retain_by_event;                             /* by the run's end instead of when the store took it */
+    const char *http_bind;                            /* 127.0.0.1 */
+    int http_port;                                    /* 0: no metrics and no health over HTTP */
 };
 
 /* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still in

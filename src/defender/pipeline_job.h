@@ -152,6 +152,10 @@ void task_begin(struct job *job, const char *context_id, const char *recipe, int
                 bool own);
 void task_release(struct job *job);
 
+/* tell.c: whoever watches (`chamberlain web`) hears of the verdict that was just written. Core NATS, nobody
+ * waits for it: the store has the truth. */
+void task_tell(struct job *job);
+
 /* what comes after a task: ripple.c */
 void job_task_done(struct job *job);
 void job_task_failed(struct job *job, const char *class_name, int code, const struct error *error);

@@ -36,6 +36,12 @@ static void record(struct job *job, enum metrics_step step, int64_t ns)
         histogram_record(&job->pipeline->ports.metrics->steps[step], ns);
 }
 
+static void count_read(struct job *job, int64_t ns, const struct store_reply *reply)
+{
+    histogram_record(&job->pipeline->ports.metrics->store_read, ns);
+    job->pipeline->ports.metrics->store_read_errors += reply->code != 0 && reply->code != ERR_NOT_FOUND;
+}
+
 bool store_is_away(int code)
 {
     return error_is_transient(code) || code == ERR_CLOSED || code == ERR_CORRUPT || code == ERR_UNSUPPORTED;
@@ -94,6 +100,7 @@ static void run_history(void *target, void *argument)
     int64_t elapsed_ns = clock_mono_ns() - task->history_start_ns;
     record(job, STEP_HISTORY, elapsed_ns);
     histogram_record(&job->pipeline->ports.metrics->cache_miss, elapsed_ns);
+    count_read(job, elapsed_ns, reply);
     if (reply->code == 0) {
         task->history = reply->ucharts;
         task->history_count = reply->uchart_count;
@@ -149,7 +156,9 @@ static void run_tchart(void *target, void *argument)
     struct job *job = target;
     job->task.tchart = argument;
     job->task.waiting--;
-    record(job, STEP_FETCH, clock_mono_ns() - job->task.fetch_start_ns);
+    int64_t elapsed_ns = clock_mono_ns() - job->task.fetch_start_ns;
+    record(job, STEP_FETCH, elapsed_ns);
+    count_read(job, elapsed_ns, job->task.tchart);
     task_gather(job);
 }
 
@@ -164,6 +173,7 @@ static void run_prior(void *target, void *argument)
     struct job *job = target;
     job->task.prior_reply = argument;
     job->task.waiting--;
+    count_read(job, clock_mono_ns() - job->task.fetch_start_ns, job->task.prior_reply);
     task_gather(job);
 }
 
@@ -426,6 +436,8 @@ static void on_alarm_answer(void *arg, int code, int api_error, const struct err
     }
     record(job, STEP_ALARM, clock_mono_ns() - task->alarm_start_ns);
     job->pipeline->ports.metrics->alarms += (int64_t)task->alarm_count;
+    for (size_t i = 0; i < task->alarm_count; i++)
+        job->pipeline->ports.metrics->alarms_of[task->alarms[i].severity]++;
     task_write(job);
 }
 
@@ -497,6 +509,9 @@ static void run_written(void *target, void *argument)
     struct error err = reply->error;
     int code = reply->code;
     store_reply_free(reply);
+    int64_t start_ns = clock_mono_ns();
+    histogram_record(&job->pipeline->ports.metrics->store_write, start_ns - task->store_start_ns);
+    job->pipeline->ports.metrics->store_write_errors += code != 0;
     if (store_is_away(code)) {
         job_retry_transient(job, &err);
         return;
@@ -505,10 +520,10 @@ static void run_written(void *target, void *argument)
         job_task_failed(job, "poison", code, &err);
         return;
     }
-    record(job, STEP_STORE, clock_mono_ns() - task->store_start_ns);
-    int64_t start_ns = clock_mono_ns();
+    record(job, STEP_STORE, start_ns - task->store_start_ns);
     keep_row(job, &task->row);
     record(job, STEP_CACHE, clock_mono_ns() - start_ns);
+    task_tell(job);
     if (task->own)
         job->pipeline->ports.metrics->judged++;
     else
