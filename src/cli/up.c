@@ -1,5 +1,6 @@
-/* `chamberlain up`: a whole cluster on this machine under one process. nats-server (unless one is given), a
- * defender, and the state of both under one directory. */
+/* `chamberlain up`: a whole cluster on this machine under one process. nats-server (unless one is given), the
+ * defenders, a Cassandra node when asked for, and the state of all under one directory. */
+#include "cli/cassandranode.h"
 #include "cli/chart_file.h"
 #include "cli/command.h"
 #include "cli/natsserver.h"
@@ -9,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus/names.h"
+#include "store/cassandra_init.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,23 +30,28 @@ enum {
     ASK_TIMEOUT_MS = 500,
     UP_DEFENDERS_MAX = 512,
     SERVER_STOP_MS = 10 * 1000,
+    CASSANDRA_START_MS = 180 * 1000,
+    CASSANDRA_STOP_MS = 20 * 1000,
     DEFENDER_STOP_MS = 28 * 1000 /* its own drain takes 25 s at most */
 };
 
 static const struct command command = {
     .name = "up",
     .operands = "",
-    .summary = "Starts a whole cluster on this machine and keeps it running: nats-server (or the one at "
-               "CHAMBERLAIN_NATS), some\n"
-               "defenders with the embedded SQLite store. Prints `ready` when contexts can be announced. "
-               "Ctrl-C ends all of\n"
-               "it; a second start finds the data again.",
+    .summary =
+        "Starts a whole cluster on this machine and keeps it running: nats-server (or the one at "
+        "CHAMBERLAIN_NATS), some\n"
+        "defenders, and their store: the embedded one, or a Cassandra node. Prints `ready` when contexts "
+        "can be\n"
+        "announced. Ctrl-C ends all of it; a second start finds the data again.",
     .examples = "  chamberlain up --dir fab\n"
-                "  chamberlain up --dir fab --charts charts.yaml --nats-port 14222",
+                "  chamberlain up --dir fab --charts charts.yaml --nats-port 14222\n"
+                "  chamberlain up --dir fab --store cassandra\n"
+                "  chamberlain up --dir fab --store cassandra:10.0.0.1,10.0.0.2/chamberlain",
 };
 
 struct up {
-    const char *dir_given, *charts_file, *store_kind, *log_level, *log_format;
+    const char *dir_given, *charts_file, *store_given, *log_level, *log_format;
     int64_t nats_port, http_port, defenders;
     const char *compute_threads, *sweep_age, *sweep_interval, *ack_wait, *missing_delay, *tchart_retention,
         *uchart_retention;
@@ -54,14 +61,14 @@ struct up {
     char self[PATH_MAX];
     char nats_url[SESSION_PATH_BYTES];
     char store_url[SESSION_PATH_BYTES];
-    bool own_server;
+    char store_text[SESSION_PATH_BYTES]; /* what --store said, now or the last time */
     int port;
     int lock;
     uv_loop_t loop;
     uv_signal_t term, interrupt;
     bool stopping;
     struct supervisor *supervisor;
-    struct supervised *server;
+    struct supervised *server, *cassandra; /* NULL: not ours to run */
     struct supervised
         *seats[UP_DEFENDERS_MAX]; /* a defender each; which ID it has is the cluster's business */
     size_t seat_count;
@@ -104,12 +111,15 @@ static void write_cluster_file(void *arg)
     json_t *children = json_object();
     if (up->server)
         json_object_set_new(children, "nats-server", json_integer(supervised_pid(up->server)));
+    if (up->cassandra)
+        json_object_set_new(children, "cassandra", json_integer(supervised_pid(up->cassandra)));
     for (size_t i = 0; i < up->seat_count; i++)
         if (up->seats[i])
             json_object_set_new(children, supervised_name(up->seats[i]),
                                 json_integer(supervised_pid(up->seats[i])));
-    json_t *cluster = json_pack("{s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url,
-                                "cell", "", "pid", (int)getpid(), "children", children);
+    json_t *cluster =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url,
+                  "store_option", up->store_text, "cell", "", "pid", (int)getpid(), "children", children);
     if (json_dump_file(cluster, temporary, JSON_INDENT(2)) || rename(temporary, path))
         LOG_WARN("cannot write cluster.json", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
     json_decref(cluster);
@@ -156,16 +166,55 @@ static int put_charts(struct up *up, struct store *store, struct store_wait *wai
     return code;
 }
 
+/* --store, or what it was the last time, or "sqlite". */
+static void take_store_option(struct up *up)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/cluster.json", up->dir);
+    json_t *cluster = up->store_given ? NULL : json_load_file(path, 0, NULL);
+    const char *last = json_string_value(json_object_get(cluster, "store_option"));
+    const char *text = up->store_given ? up->store_given : last ? last : "sqlite";
+    snprintf(up->store_text, sizeof up->store_text, "%s", text);
+    json_decref(cluster);
+}
+
+static bool store_is(const struct up *up, const char *kind)
+{
+    return strcmp(up->store_text, kind) == 0;
+}
+
+/* The store's URL, but for a Cassandra node of ours, whose port is not known yet. Other commands read the URL
+ * from cluster.json in other working directories: a path becomes absolute. */
+static int name_store(struct up *up, struct error *err)
+{
+    static const char scheme[] = "sqlite:";
+    const char *path = up->store_text + strlen(scheme);
+    char here[PATH_MAX] = "";
+    bool file = strncmp(up->store_text, scheme, strlen(scheme)) == 0;
+    if (store_is(up, "cassandra"))
+        return 0;
+    int length;
+    if (store_is(up, "sqlite"))
+        length = snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/store.db", up->dir);
+    else if (file && *path && *path != '/' && getcwd(here, sizeof here))
+        length = snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/%s", here, path);
+    else if (strchr(up->store_text, ':'))
+        length = snprintf(up->store_url, sizeof up->store_url, "%s", up->store_text);
+    else
+        return error_set(err, ERR_INVALID,
+                         "--store %s: write sqlite, sqlite:PATH, cassandra (a node of its own), "
+                         "cassandra:HOSTS/KEYSPACE or failover:...",
+                         up->store_text);
+    if (length < 0 || (size_t)length >= sizeof up->store_url)
+        return error_set(err, ERR_LIMIT, "the path of the store is too long");
+    if (file) /* the next start finds it from anywhere */
+        snprintf(up->store_text, sizeof up->store_text, "%s", up->store_url);
+    return 0;
+}
+
 /* Opened once here, so that a store that cannot be used is said at once and by name. */
 static int prepare_store(struct up *up, struct error *err)
 {
-    if (strcmp(up->store_kind, "sqlite") != 0)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "--store %s: this version has the embedded store only: --store sqlite",
-                         up->store_kind);
-    int length = snprintf(up->store_url, sizeof up->store_url, "sqlite:%s/store.db", up->dir);
-    if (length < 0 || (size_t)length >= sizeof up->store_url)
-        return error_set(err, ERR_LIMIT, "the path of --dir is too long");
     struct store *store;
     int code = store_open(up->store_url, NULL, &store, err);
     if (code)
@@ -236,6 +285,54 @@ static int start_server(struct up *up, struct error *err)
             return error_set(err, ERR_UNAVAILABLE,
                              "nats-server does not come up; its last words are above, all of them in %s",
                              log);
+        }
+        pause_ms(up, POLL_MS);
+    }
+    return 0;
+}
+
+/* Starts the node; it takes some seconds until it answers. */
+static int start_cassandra(struct up *up, struct error *err)
+{
+    char script[CASSANDRANODE_PATH_BYTES], dir[PATH_MAX + 32], log[PATH_MAX + 32];
+    if (!store_is(up, "cassandra"))
+        return 0;
+    if (!cassandra_is_built()) {
+        struct cassandra_init_result none;
+        return cassandra_init("127.0.0.1/chamberlain", "1", &none, err); /* says how to mend it */
+    }
+    int code = cassandranode_find(up->self, script, err);
+    if (code)
+        return code;
+    snprintf(dir, sizeof dir, "%s/cassandra", up->dir);
+    snprintf(log, sizeof log, "%s/cassandra.log", up->dir);
+    setenv("CASSANDRA_PORT", "0", 0); /* a free one, and the same for ever after */
+    const char *const argv[] = {script, "run", dir, NULL};
+    return supervisor_start(up->supervisor, "cassandra", argv, log, &up->cassandra, err);
+}
+
+/* Until it answers, and has the tables. */
+static int wait_for_cassandra(struct up *up, struct error *err)
+{
+    char dir[PATH_MAX + 32];
+    int64_t give_up_ns = clock_mono_ns() + CASSANDRA_START_MS * INT64_C(1000000);
+    snprintf(dir, sizeof dir, "%s/cassandra", up->dir);
+    while (up->cassandra && !up->stopping) {
+        int port = supervised_is_running(up->cassandra) ? cassandranode_port(dir) : 0;
+        if (port && cassandranode_answers(port)) {
+            struct cassandra_init_result result;
+            snprintf(up->store_url, sizeof up->store_url, "cassandra:127.0.0.1:%d/chamberlain", port);
+            int code = cassandra_init(up->store_url + strlen("cassandra:"), "1", &result, err);
+            if (code != ERR_UNAVAILABLE)
+                return code;
+        }
+        if (supervised_restarts(up->cassandra) > 2 || clock_mono_ns() > give_up_ns) {
+            char log[PATH_MAX + 32];
+            snprintf(log, sizeof log, "%s/cassandra.log", up->dir);
+            print_log_tail(log);
+            return error_set(err, ERR_UNAVAILABLE,
+                             "Cassandra does not come up; its last words are above, all of them in %s and %s",
+                             log, dir);
         }
         pause_ms(up, POLL_MS);
     }
@@ -403,7 +500,9 @@ static void stop_children(struct up *up)
             pause_ms(up, 10);
     if (up->server)
         supervised_end(up->server, SIGTERM, SERVER_STOP_MS);
-    while (supervised_is_running(up->server))
+    if (up->cassandra)
+        supervised_end(up->cassandra, SIGTERM, CASSANDRA_STOP_MS);
+    while (supervised_is_running(up->server) || supervised_is_running(up->cassandra))
         pause_ms(up, 10);
 }
 
@@ -450,7 +549,13 @@ static int stay(struct up *up, struct error *err)
 
 static int run(struct up *up, struct error *err)
 {
-    int code = start_server(up, err);
+    int code = start_cassandra(up, err);
+    if (code == 0)
+        code = start_server(up, err);
+    if (code == 0)
+        code = wait_for_cassandra(up, err);
+    if (code == 0 && up->cassandra && !up->stopping)
+        code = prepare_store(up, err);
     if (code || up->stopping)
         return code;
     write_cluster_file(up);
@@ -544,11 +649,8 @@ int cli_up(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "roll") == 0)
         return cli_up_roll(argc - 1, argv + 1);
-    static struct up up = {.store_kind = "sqlite",
-                           .log_level = "info",
-                           .log_format = "text",
-                           .defenders = 1,
-                           .version = CHAMBERLAIN_VERSION};
+    static struct up up = {
+        .log_level = "info", .log_format = "text", .defenders = 1, .version = CHAMBERLAIN_VERSION};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
         {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT",
@@ -562,7 +664,10 @@ int cli_up(int argc, char **argv)
          "version the defenders show (default: the software's)"},
         {"charts", OPTION_TEXT, &up.charts_file, "FILE",
          "chart file to put in force (default: the one in force stays)"},
-        {"store", OPTION_TEXT, &up.store_kind, "KIND", "sqlite (the default)"},
+        {"store", OPTION_TEXT, &up.store_given, "STORE",
+         "sqlite, sqlite:PATH, cassandra (runs a node), cassandra:HOSTS/KEYSPACE, failover:... (default: "
+         "last "
+         "time's, else sqlite)"},
         {"sweep-age", OPTION_TEXT, &up.sweep_age, "TIME",
          "unjudged contexts older than this are announced again (default 60s)"},
         {"sweep-interval", OPTION_TEXT, &up.sweep_interval, "TIME",
@@ -592,7 +697,11 @@ int cli_up(int argc, char **argv)
                                UP_DEFENDERS_MAX);
     if (code == 0)
         code = make_dir(&up, &err);
-    if (code == 0)
+    if (code == 0) {
+        take_store_option(&up);
+        code = name_store(&up, &err);
+    }
+    if (code == 0 && !store_is(&up, "cassandra"))
         code = prepare_store(&up, &err);
     if (code)
         return command_failed(&command, &err);

@@ -322,5 +322,10 @@ static void cassandra_close(struct store *base)
     destroy(store);
 }
 
+bool cassandra_is_built(void)
+{
+    return true;
+}
+
 const struct store_ops store_cassandra_ops = {
     .scheme = "cassandra", .open = cassandra_open, .submit = cassandra_submit, .close = cassandra_close};

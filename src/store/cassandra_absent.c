@@ -19,6 +19,11 @@ static int absent_open(const char *place, const struct store_options *options, s
     return explain(place, err);
 }
 
+bool cassandra_is_built(void)
+{
+    return false;
+}
+
 int cassandra_init(const char *place, const char *replication, struct cassandra_init_result *result,
                    struct error *err)
 {

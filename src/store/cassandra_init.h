@@ -5,11 +5,16 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 /* What init did. */
 struct cassandra_init_result {
     int version_before; /* of the schema; 0: there was none */
     int version_now;
 };
+
+/* False in a program that was built without the driver: its cassandra_init says so. */
+bool cassandra_is_built(void);
 
 /* Creates the keyspace and the tables of "HOST,HOST[:PORT]/KEYSPACE", or brings older ones up to date; doing
  * it again changes nothing. `replication` is a number of copies in every datacentre ("3"), or "dc1=3,dc2=3";
