@@ -5,10 +5,10 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/session.h"
-#include "cli/stored_charts.h"
+#include "view/stored_charts.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -3,10 +3,10 @@
 #include "cli/charts.h"
 #include "cli/command.h"
 #include "cli/context_keys.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
-#include "cli/trace_reader.h"
+#include "view/trace_reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,11 +2,11 @@
 #include "cli/chart_file.h"
 #include "cli/charts.h"
 #include "cli/command.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "cli/terminal.h"
-#include "cli/trace_reader.h"
+#include "view/trace_reader.h"
 
 #include "chart/learn.h"
 #include "collector/labels.h"

@@ -8,11 +8,11 @@
 #include "cli/command.h"
 #include "cli/context_keys.h"
 #include "cli/options.h"
-#include "cli/stored_charts.h"
+#include "view/stored_charts.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "cli/terminal_chart.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include "cli/charts.h"
 #include "cli/command.h"
 #include "cli/context_keys.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
 

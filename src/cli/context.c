@@ -4,7 +4,7 @@
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 
 #include "base/clock.h"
 

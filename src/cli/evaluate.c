@@ -2,12 +2,12 @@
 #include "chart/rules.h"
 #include "cli/command.h"
 #include "cli/judged_context.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
-#include "cli/stored_charts.h"
+#include "view/stored_charts.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 #include "collector/labels.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 #include "cli/judged_context.h"
 
-#include "cli/json_writer.h"
-#include "cli/verdict_text.h"
+#include "base/json_writer.h"
+#include "view/verdict_text.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* `chamberlain replay`: stored contexts judged again by the chart file in force. */
 #include "cli/announcer.h"
 #include "cli/command.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
 

@@ -1,6 +1,6 @@
 /* `chamberlain verify`: every stored U-chart recomputed from its T-chart, and the bits compared. */
 #include "cli/command.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "cli/terminal.h"

@@ -1,7 +1,7 @@
 #include "cli/verify_context.h"
 
 #include "chart/rules.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 #include "defender/judgement.h"
 
 #include <inttypes.h>

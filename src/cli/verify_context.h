@@ -2,7 +2,7 @@
 #ifndef CHAMBERLAIN_CLI_VERIFY_CONTEXT_H
 #define CHAMBERLAIN_CLI_VERIFY_CONTEXT_H
 
-#include "cli/stored_charts.h"
+#include "view/stored_charts.h"
 #include "store/store.h"
 
 #include <stddef.h>

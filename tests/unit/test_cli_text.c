@@ -2,10 +2,10 @@
 #include "cmocka_setup.h"
 
 #include "chart/rules.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "cli/table.h"
 #include "cli/terminal_chart.h"
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 
 #include <jansson.h>
 #include <math.h>

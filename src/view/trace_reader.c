@@ -1,4 +1,4 @@
-#include "cli/trace_reader.h"
+#include "view/trace_reader.h"
 
 #include "mebo/mebo.h"
 

@@ -1,4 +1,4 @@
-#include "cli/verdict_text.h"
+#include "view/verdict_text.h"
 
 #include "chart/rules.h"
 

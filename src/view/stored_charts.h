@@ -1,6 +1,6 @@
 /* The chart files in the store, parsed once each: the one in force, and those that judged earlier. */
-#ifndef CHAMBERLAIN_CLI_STORED_CHARTS_H
-#define CHAMBERLAIN_CLI_STORED_CHARTS_H
+#ifndef CHAMBERLAIN_VIEW_STORED_CHARTS_H
+#define CHAMBERLAIN_VIEW_STORED_CHARTS_H
 
 #include "chart/chartset.h"
 #include "store/store.h"

@@ -1,6 +1,6 @@
 /* Writes JSON for machines: one text, numbers as the shortest digits that read back the same. Pure. */
-#ifndef CHAMBERLAIN_CLI_JSON_WRITER_H
-#define CHAMBERLAIN_CLI_JSON_WRITER_H
+#ifndef CHAMBERLAIN_BASE_JSON_WRITER_H
+#define CHAMBERLAIN_BASE_JSON_WRITER_H
 
 #include "base/strbuf.h"
 

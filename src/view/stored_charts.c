@@ -1,4 +1,4 @@
-#include "cli/stored_charts.h"
+#include "view/stored_charts.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
 /* Verdicts for people and machines: the words and figures that the commands share. Pure. */
-#ifndef CHAMBERLAIN_CLI_VERDICT_TEXT_H
-#define CHAMBERLAIN_CLI_VERDICT_TEXT_H
+#ifndef CHAMBERLAIN_VIEW_VERDICT_TEXT_H
+#define CHAMBERLAIN_VIEW_VERDICT_TEXT_H
 
 #include "base/strbuf.h"
 #include "chart/chartset.h"
 #include "chart/context.h"
 #include "chart/uchart.h"
-#include "cli/json_writer.h"
+#include "base/json_writer.h"
 #include "store/store.h"
 
 /* The rules of a bit set by name, separated by ", ". */

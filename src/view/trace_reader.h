@@ -1,6 +1,6 @@
 /* A stored T-chart with every sensor it has, by name. */
-#ifndef CHAMBERLAIN_CLI_TRACE_READER_H
-#define CHAMBERLAIN_CLI_TRACE_READER_H
+#ifndef CHAMBERLAIN_VIEW_TRACE_READER_H
+#define CHAMBERLAIN_VIEW_TRACE_READER_H
 
 #include "chart/trace.h"
 #include "store/store.h"
