@@ -12,7 +12,9 @@ enum {
     STREAM_NAME_MAX_BYTES = 256, /* with the terminator */
     DURABLE_NAME_MAX_BYTES = 128,
     RETRY_UNAVAILABLE_MS = 250,
-    RESET_TIMEOUT_MS = 2000, /* a server that does not know the call does not answer at all */
+    RESET_TIMEOUT_MS = 2000,
+    API_LEVEL_RESET = 4,  /* of a server that knows CONSUMER.RESET: 2.14 and newer */
+    TELL_EVERY_MS = 5000, /* that a change is still tried */
     TICK_MS = 1000
 };
 
@@ -46,7 +48,8 @@ struct consumer {
     int64_t ack_wait_ms;
     int64_t max_ack_pending;
     int replicas;
-    enum consumer_reset reset;
+    bool asks_for_reset;       /* what the server can do is asked of it */
+    enum consumer_reset reset; /* AUTO: not known yet */
 
     /* Filters: what the server's consumer holds (at least), and the change under way. */
     struct filter_set in_force;
@@ -62,6 +65,7 @@ struct consumer {
     consumer_done *done;
     void *done_arg;
     uv_timer_t retry;
+    uint64_t trying_since_ms, told_ms; /* of the change under way; 0: no step has failed yet */
 
     /* Pulling. */
     bool ready; /* the consumer is there: pull requests make sense */
@@ -72,6 +76,7 @@ struct consumer {
     uint64_t next_pull_id;
     uint64_t first_pull_id; /* older ones were made to a consumer or a connection that is gone */
     int64_t wanted_messages;
+    bool asking_whether_there;
     bool pull_paused;  /* until the next tick: the server has refused a request */
     int64_t silent_ms; /* since the server was last heard on the inbox */
     uv_timer_t tick;
@@ -168,6 +173,7 @@ static void finish(struct consumer *consumer, int code, const struct error *erro
     consumer_done *done = consumer->done;
     void *arg = consumer->done_arg;
     consumer->step = STEP_IDLE;
+    consumer->trying_since_ms = 0;
     consumer->done = NULL;
     if (done)
         done(arg, code, error);
@@ -178,8 +184,30 @@ static void on_retry(uv_timer_t *timer)
     consumer_advance(timer->data);
 }
 
-static void retry_later(struct consumer *consumer, int64_t after_ms)
+static const char *step_name(enum step step)
 {
+    static const char *const names[] = {"idle",  "wait",   "shrink", "grow",
+                                        "reset", "delete", "create", "release"};
+    return names[step];
+}
+
+/* A step that is tried for long is told once in a while: it may be all that an operator sees of a fault. */
+static void retry_later(struct consumer *consumer, int64_t after_ms, const struct error *error)
+{
+    uint64_t now_ms = uv_now(bus_loop(consumer->bus));
+    if (consumer->trying_since_ms == 0)
+        consumer->trying_since_ms = consumer->told_ms = now_ms;
+    if (now_ms - consumer->told_ms >= TELL_EVERY_MS) {
+        consumer->told_ms = now_ms;
+        LOG_WARN("the consumer's filters are not in force yet; trying on",
+                 LOG_STR("consumer", consumer->durable), LOG_STR("step", step_name(consumer->step)),
+                 LOG_INT("seconds", (now_ms - consumer->trying_since_ms) / 1000),
+                 LOG_STR("error", error->text));
+    } else {
+        LOG_DEBUG("a step towards the consumer's filters is tried again",
+                  LOG_STR("consumer", consumer->durable), LOG_STR("step", step_name(consumer->step)),
+                  LOG_STR("error", error->text));
+    }
     uv_timer_start(&consumer->retry, on_retry, (uint64_t)after_ms, 0);
 }
 
@@ -235,35 +263,31 @@ static void next_step(struct consumer *consumer)
     consumer_advance(consumer);
 }
 
-/* The server may lack CONSUMER.RESET: then, and from then on, the consumer is deleted and created. */
-static bool reset_is_unknown(int code, int api_error)
+/* Which way is known again when it has been asked for: the server may be another one now. */
+static void doubt_reset(struct consumer *consumer)
 {
-    return code == ERR_TIMEOUT || (code == ERR_UNAVAILABLE && api_error == 0) || code == ERR_INVALID;
+    if (consumer->asks_for_reset)
+        consumer->reset = CONSUMER_RESET_AUTO;
 }
 
-static void after_reset(struct consumer *consumer, int code, int api_error)
+static void after_reset(struct consumer *consumer, int code, const struct error *error)
 {
     if (code == 0) {
         consumer->behind = false;
         next_step(consumer);
     } else if (code == ERR_NOT_FOUND) {
         lose(consumer, true, "the consumer was deleted");
-    } else if (consumer->reset == CONSUMER_RESET_AUTO && reset_is_unknown(code, api_error) &&
-               bus_is_connected(consumer->bus)) {
-        LOG_INFO("the server does not know CONSUMER.RESET; the consumer is deleted and created instead",
-                 LOG_STR("consumer", consumer->durable));
-        consumer->reset = CONSUMER_RESET_BY_CREATE;
-        consumer_advance(consumer);
     } else {
-        retry_later(consumer, RETRY_UNAVAILABLE_MS);
+        doubt_reset(consumer);
+        retry_later(consumer, RETRY_UNAVAILABLE_MS, error);
     }
 }
 
-static void after_delete(struct consumer *consumer, int code)
+static void after_delete(struct consumer *consumer, int code, const struct error *error)
 {
     struct error none = {0};
     if (code && code != ERR_NOT_FOUND) {
-        retry_later(consumer, RETRY_UNAVAILABLE_MS);
+        retry_later(consumer, RETRY_UNAVAILABLE_MS, error);
     } else if (consumer->step == STEP_RELEASE) {
         finish(consumer, 0, &none);
     } else {
@@ -277,9 +301,9 @@ static void after_update(struct consumer *consumer, int code, int api_error, con
     if (code == 0) {
         next_step(consumer);
     } else if (api_error == JETSTREAM_WORK_QUEUE_CONSUMER_NOT_UNIQUE) {
-        retry_later(consumer, CONSUMER_GROW_RETRY_MS);
+        retry_later(consumer, CONSUMER_GROW_RETRY_MS, error);
     } else if (error_is_transient(code)) {
-        retry_later(consumer, RETRY_UNAVAILABLE_MS);
+        retry_later(consumer, RETRY_UNAVAILABLE_MS, error);
     } else if (api_error == JETSTREAM_CONSUMER_DOES_NOT_EXIST || api_error == JETSTREAM_CONSUMER_NOT_FOUND) {
         lose(consumer, true, "the consumer was deleted");
     } else {
@@ -331,9 +355,9 @@ static void on_step_answer(void *arg, int code, int api_error, const struct erro
         /* nobody waits for it */
     } else if (call->epoch == consumer->epoch) {
         if (call->step == STEP_RESET)
-            after_reset(consumer, code, api_error);
+            after_reset(consumer, code, error);
         else if (call->step == STEP_DELETE_FOR_CREATE || call->step == STEP_RELEASE)
-            after_delete(consumer, code);
+            after_delete(consumer, code, error);
         else
             after_update(consumer, code, api_error, error);
     } else if (consumer->step == STEP_WAIT && call->step != STEP_RESET) {
@@ -388,6 +412,42 @@ static void send_shrink(struct consumer *consumer)
     filter_set_clear(&kept);
 }
 
+/* Servers before 2.14 do not answer CONSUMER.RESET at all, and neither does a consumer whose leader is being
+ * elected. Which it is, the level of the server's API tells. */
+static void on_api_level(void *arg, int code, int api_error, const struct error *error,
+                         const json_t *response)
+{
+    (void)api_error;
+    struct step_call *call = arg;
+    struct consumer *consumer = call->consumer;
+    consumer->open_calls--;
+    if (!consumer->closing && call->epoch == consumer->epoch) {
+        double level = json_number_value(json_object_get(json_object_get(response, "api"), "level"));
+        if (code) {
+            retry_later(consumer, RETRY_UNAVAILABLE_MS, error);
+        } else {
+            consumer->reset = level >= API_LEVEL_RESET ? CONSUMER_RESET_BY_API : CONSUMER_RESET_BY_CREATE;
+            if (consumer->reset == CONSUMER_RESET_BY_CREATE)
+                LOG_INFO(
+                    "the server does not know CONSUMER.RESET; the consumer is deleted and created instead",
+                    LOG_STR("consumer", consumer->durable), LOG_INT("api_level", (int64_t)level));
+            consumer_advance(consumer);
+        }
+    }
+    free(call);
+    consumer_free_if_done(consumer);
+}
+
+static void ask_api_level(struct consumer *consumer)
+{
+    struct step_call *call;
+    while ((call = calloc(1, sizeof *call)) == NULL)
+        uv_sleep(1);
+    *call = (struct step_call){.consumer = consumer, .epoch = consumer->epoch};
+    consumer->open_calls++;
+    jetstream_call(consumer->bus, "INFO", NULL, 0, on_api_level, call);
+}
+
 static void send_reset(struct consumer *consumer)
 {
     json_t *body = json_pack("{s:i}", "seq", 1);
@@ -413,7 +473,10 @@ static void consumer_advance(struct consumer *consumer)
         send_update(consumer, &consumer->wanted);
         break;
     case STEP_RESET:
-        send_reset(consumer);
+        if (consumer->reset == CONSUMER_RESET_AUTO)
+            ask_api_level(consumer);
+        else
+            send_reset(consumer);
         break;
     case STEP_DELETE_FOR_CREATE:
     case STEP_RELEASE:
@@ -456,6 +519,7 @@ void consumer_set_filters(struct consumer *consumer, const char *const *filters,
     uv_timer_stop(&consumer->retry);
     filter_set_copy(&consumer->wanted, filters, count);
     consumer->epoch++;
+    consumer->trying_since_ms = 0;
     consumer->done = done;
     consumer->done_arg = arg;
     consumer->step = STEP_WAIT;
@@ -552,6 +616,44 @@ void consumer_on_disconnected(struct consumer *consumer)
     consumer->behind = true; /* what was on its way here would otherwise come after ack_wait only */
 }
 
+struct presence_call {
+    struct consumer *consumer;
+    uint64_t first_pull_id; /* when it was asked: another one by now, and the answer tells nothing */
+};
+
+static void on_presence(void *arg, int code, int api_error, const struct error *error, const json_t *response)
+{
+    (void)api_error;
+    (void)error;
+    (void)response;
+    struct presence_call *call = arg;
+    struct consumer *consumer = call->consumer;
+    consumer->open_calls--;
+    consumer->asking_whether_there = false;
+    if (!consumer->closing && consumer->ready && code == ERR_NOT_FOUND &&
+        call->first_pull_id == consumer->first_pull_id)
+        lose(consumer, true, "the consumer is not there");
+    free(call);
+    consumer_free_if_done(consumer);
+}
+
+/* Nobody took the request. Either the consumer is gone, or it has no leader at the moment, or this node of
+ * the NATS cluster has not heard of that leader yet. */
+static void ask_whether_there(struct consumer *consumer)
+{
+    if (consumer->asking_whether_there)
+        return;
+    char name[STREAM_NAME_MAX_BYTES + DURABLE_NAME_MAX_BYTES + 32];
+    snprintf(name, sizeof name, "CONSUMER.INFO.%s.%s", consumer->stream, consumer->durable);
+    struct presence_call *call;
+    while ((call = calloc(1, sizeof *call)) == NULL)
+        uv_sleep(1);
+    *call = (struct presence_call){.consumer = consumer, .first_pull_id = consumer->first_pull_id};
+    consumer->open_calls++;
+    consumer->asking_whether_there = true;
+    jetstream_call(consumer->bus, name, NULL, 0, on_presence, call);
+}
+
 /* A request has ended without (all of) its messages. One from before forget_pulls ended with a consumer or
  * a connection that is gone already, and tells nothing. */
 static void on_status(struct consumer *consumer, int status, const struct bus_message *message)
@@ -566,13 +668,16 @@ static void on_status(struct consumer *consumer, int status, const struct bus_me
     if (id < consumer->first_pull_id)
         return;
     int64_t unused = pending ? strtoll(pending, NULL, 10) : remaining;
+    LOG_DEBUG("a pull request has ended", LOG_STR("consumer", consumer->durable), LOG_INT("status", status),
+              LOG_STR("description", description ? description : ""), LOG_INT("unused", unused));
     if (!end_pull(consumer, id, unused))
         settle(consumer, unused);
-    bool deleted = status == 409 && description && strstr(description, "Consumer Deleted");
-    if (consumer->ready && (deleted || status == 503)) {
-        lose(consumer, deleted, deleted ? "the consumer was deleted" : "the consumer is not there");
+    if (consumer->ready && status == 409 && description && strstr(description, "Consumer Deleted")) {
+        lose(consumer, true, "the consumer was deleted");
         return;
     }
+    if (consumer->ready && status == 503)
+        ask_whether_there(consumer);
     if (status != 408) /* not merely expired: the next may be refused as fast */
         consumer->pull_paused = true;
     pull_more(consumer);
@@ -608,6 +713,8 @@ static void on_tick(uv_timer_t *timer)
     consumer->silent_ms += TICK_MS;
     consumer->pull_paused = false;
     if (consumer->silent_ms > 2 * CONSUMER_HEARTBEAT_MS + TICK_MS) {
+        LOG_DEBUG("the consumer is silent; pulling anew", LOG_STR("consumer", consumer->durable),
+                  LOG_INT("requests", consumer->pull_count), LOG_INT("wanted", consumer->wanted_messages));
         consumer->silent_ms = 0;
         consumer->pull_count = 0;
         consumer->first_pull_id = consumer->next_pull_id + 1;
@@ -649,6 +756,7 @@ int consumer_new(struct bus *bus, const struct consumer_options *options,
     consumer->max_ack_pending = options->max_ack_pending;
     consumer->replicas = options->replicas;
     consumer->reset = options->reset;
+    consumer->asks_for_reset = options->reset == CONSUMER_RESET_AUTO;
     bus_new_inbox(bus, consumer->inbox);
     char all[BUS_SUBJECT_MAX_BYTES + 2];
     snprintf(all, sizeof all, "%s.*", consumer->inbox);

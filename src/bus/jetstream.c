@@ -52,6 +52,9 @@ static void on_answer(void *arg, int code, const struct error *error, const stru
     } else {
         json_error_t parse;
         response = json_loadb(message->data, message->length, 0, &parse);
+        if (response == NULL && json_error_code(&parse) == json_error_numeric_overflow)
+            /* Older servers write -1 as 2^64-1 here and there: better all numbers rounded than none read. */
+            response = json_loadb(message->data, message->length, JSON_DECODE_INT_AS_REAL, &parse);
         const json_t *refusal = json_object_get(response, "error");
         if (response == NULL) {
             code = error_set(&err, ERR_CORRUPT, "%s: the answer is not JSON: %s", call->what, parse.text);

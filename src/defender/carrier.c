@@ -266,6 +266,8 @@ static void hold_next(struct carrier *carrier);
 static void on_confirmed(void *arg)
 {
     struct carrier *carrier = arg;
+    LOG_DEBUG("the chambers assigned are held", LOG_INT("chambers", carrier->wanted.count),
+              LOG_INT("capacity", pipeline_capacity(carrier->ports.pipeline)));
     carrier->holding = HOLDING_IDLE;
     list_set(&carrier->owned, carrier->wanted.tokens, carrier->wanted.count);
     carrier->pulling = !carrier->draining;
@@ -345,6 +347,8 @@ static void hold_next(struct carrier *carrier)
 /* From `owned` to `wanted`, which has just been set. */
 static void hold_wanted(struct carrier *carrier)
 {
+    LOG_DEBUG("taking hold of the chambers assigned", LOG_INT("owned", carrier->owned.count),
+              LOG_INT("wanted", carrier->wanted.count), LOG_INT("holding", carrier->holding));
     carrier->interrupted = false;
     let_go(carrier);
     carrier->holding = HOLDING_SHRINK;
