@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -128,29 +129,61 @@ static int find(struct cassandra_session *session, struct store_call *call, stru
     return cassandra_context_receive(session, future, &call->reply.arena, context, &call->reply.error);
 }
 
+static bool allocate_trace(struct trace *trace)
+{
+    struct arena *arena = &trace->call->reply.arena;
+    size_t count = (size_t)trace->context->chunk_count;
+    trace->buffers = arena_calloc(arena, count, sizeof *trace->buffers);
+    trace->filled = arena_calloc(arena, count, sizeof *trace->filled);
+    trace->lengths = arena_calloc(arena, count, sizeof *trace->lengths);
+    trace->call->reply.chunks = arena_calloc(arena, count, sizeof *trace->call->reply.chunks);
+    return trace->buffers && trace->filled && trace->lengths && trace->call->reply.chunks;
+}
+
+/* The chunks that have come of a context that is not complete; no completion. */
+static int fetch_received(struct cassandra_session *session, struct store_call *call,
+                          struct cassandra_context *context)
+{
+    struct arena *arena = &call->reply.arena;
+    struct cassandra_versions versions = {
+        .hashes = arena_calloc(arena, STORE_CHUNKS_MAX, sizeof *versions.hashes),
+        .put_us = arena_calloc(arena, STORE_CHUNKS_MAX, sizeof *versions.put_us),
+        .there = arena_calloc(arena, STORE_CHUNKS_MAX, sizeof *versions.there),
+        .count = STORE_CHUNKS_MAX};
+    context->chunk_count = STORE_CHUNKS_MAX;
+    context->hashes = versions.hashes;
+    struct trace trace = {.call = call, .context = context};
+    if (versions.hashes == NULL || versions.put_us == NULL || versions.there == NULL ||
+        !allocate_trace(&trace))
+        return no_memory(call);
+    int code = cassandra_read_versions(session, call, &versions);
+    if (code == 0)
+        code = read_parts(session, &trace);
+    for (int32_t i = 0; i < STORE_CHUNKS_MAX && code == 0; i++)
+        if (versions.there[i] && trace.buffers[i] && trace.filled[i] == (size_t)trace.lengths[i])
+            call->reply.chunks[call->reply.chunk_count++] =
+                (struct store_chunk){.index = i, .bytes = trace.buffers[i], .length = trace.filled[i]};
+    return code;
+}
+
 static int fetch_tchart(struct cassandra_session *session, struct store_call *call)
 {
     struct cassandra_context context;
     int code = find(session, call, &context);
     if (code)
         return code;
+    if (!context.completed && context.has_tchart && call->u.tchart.received)
+        return fetch_received(session, call, &context);
     if (!context.completed)
         return error_set(&call->reply.error, ERR_NOT_FOUND,
                          "context %s of %s:%s is not complete in the store", call->key.context_id,
                          call->key.tool, call->key.chamber);
     if (!context.has_tchart)
         return expired(call);
-    struct arena *arena = &call->reply.arena;
-    size_t count = (size_t)context.chunk_count;
-    struct trace trace = {.call = call,
-                          .context = &context,
-                          .buffers = arena_calloc(arena, count, sizeof *trace.buffers),
-                          .filled = arena_calloc(arena, count, sizeof *trace.filled),
-                          .lengths = arena_calloc(arena, count, sizeof *trace.lengths)};
-    call->reply.chunks = arena_calloc(arena, count, sizeof *call->reply.chunks);
-    if (trace.buffers == NULL || trace.filled == NULL || trace.lengths == NULL || call->reply.chunks == NULL)
+    struct trace trace = {.call = call, .context = &context};
+    if (!allocate_trace(&trace))
         return no_memory(call);
-    code = count ? read_parts(session, &trace) : 0;
+    code = context.chunk_count ? read_parts(session, &trace) : 0;
     if (code == 0)
         code = check_chunks(&trace);
     return code ? code : add_completion(&call->reply, &context);
@@ -594,6 +627,72 @@ static int fetch_chart_set(struct cassandra_session *session, struct store_call 
     return code;
 }
 
+/* --- debts --- */
+
+int cassandra_debt_shard(const struct store_key *key)
+{
+    return (int)(hash64_text(key->context_id) % CASSANDRA_DEBT_SHARDS);
+}
+
+static int by_at(const void *a, const void *b)
+{
+    const struct store_debt *first = a, *second = b;
+    if (first->at_us != second->at_us)
+        return first->at_us < second->at_us ? -1 : 1;
+    return strcmp(first->key.context_id, second->key.context_id);
+}
+
+static int take_debts(struct store_call *call, const CassResult *result)
+{
+    struct store_reply *reply = &call->reply;
+    struct arena *arena = &reply->arena;
+    CassIterator *rows = cass_iterator_from_result(result);
+    int code = 0;
+    while (code == 0 && cass_iterator_next(rows)) {
+        const CassRow *row = cass_iterator_get_row(rows);
+        struct store_debt *debt = &reply->debts[reply->debt_count++];
+        *debt = (struct store_debt){.kind = call->u.debts.kind,
+                                    .at_us = cassandra_int64(row, 0),
+                                    .key = {.tool = cassandra_text(row, 1, arena),
+                                            .chamber = cassandra_text(row, 2, arena),
+                                            .context_id = cassandra_text(row, 3, arena)},
+                                    .put_us = cassandra_int64(row, 4),
+                                    .owner = (uint64_t)cassandra_int64(row, 5)};
+        if (debt->key.tool == NULL || debt->key.chamber == NULL || debt->key.context_id == NULL)
+            code = no_memory(call);
+    }
+    cass_iterator_free(rows);
+    return code;
+}
+
+/* The first `limit` of each partition, of which the first `limit` are kept. */
+static int list_debts(struct cassandra_session *session, struct store_call *call)
+{
+    struct store_reply *reply = &call->reply;
+    size_t limit = call->u.debts.limit;
+    reply->debts = arena_calloc(&reply->arena, CASSANDRA_DEBT_SHARDS * limit, sizeof *reply->debts);
+    if (reply->debts == NULL)
+        return no_memory(call);
+    int code = 0;
+    for (int shard = 0; shard < CASSANDRA_DEBT_SHARDS && code == 0 && limit > 0; shard++) {
+        CassStatement *statement =
+            cassandra_bind(session, CQL_DEBTS, "iii", (int)call->u.debts.kind, shard, (int)limit);
+        cass_statement_set_paging_size(statement, (int)limit);
+        const CassResult *result = NULL;
+        code = cassandra_receive(session, cassandra_send(session, statement), "listing debts", &result,
+                                 &reply->error);
+        if (code == 0)
+            code = take_debts(call, result);
+        if (result)
+            cass_result_free(result);
+    }
+    if (code == 0 && reply->debt_count > 0)
+        qsort(reply->debts, reply->debt_count, sizeof *reply->debts, by_at);
+    if (reply->debt_count > limit)
+        reply->debt_count = limit;
+    return code;
+}
+
 int cassandra_read_call(struct cassandra_session *session, struct store_call *call, bool read_only)
 {
     struct store_reply *reply = &call->reply;
@@ -616,6 +715,8 @@ int cassandra_read_call(struct cassandra_session *session, struct store_call *ca
         return reply->code = list_heads(session, call);
     case STORE_OP_FETCH_CHART_SET:
         return reply->code = fetch_chart_set(session, call);
+    case STORE_OP_LIST_DEBTS:
+        return reply->code = list_debts(session, call);
     default:
         return reply->code =
                    error_set(&reply->error, ERR_INVALID, "store: operation %d does not read", (int)call->op);

@@ -22,16 +22,14 @@ static int run(struct cassandra_session *session, const char *cql, const char *w
 /* 0: there are no tables. */
 static int read_version(struct cassandra_session *session, int *version, struct error *err)
 {
-    const char *keyspace;
-    char cql[256];
-    int code = cassandra_keyspace(session->place, &keyspace, err);
+    struct cassandra_place parts;
+    char cql[256], *lower = parts.keyspace;
+    int code = cassandra_place_parse(session->place, &parts, err);
     if (code)
         return code;
     *version = 0;
-    for (size_t i = 0; keyspace[i]; i++) /* unquoted names are lower case in the servers' tables */
-        cql[i] = (char)tolower((unsigned char)keyspace[i]), cql[i + 1] = '\0';
-    char lower[64];
-    snprintf(lower, sizeof lower, "%.60s", cql);
+    for (size_t i = 0; lower[i]; i++) /* unquoted names are lower case in the servers' tables */
+        lower[i] = (char)tolower((unsigned char)lower[i]);
     snprintf(cql, sizeof cql,
              "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '%s' AND table_name = "
              "'schema_version'",
@@ -122,8 +120,8 @@ static int replication_map(const char *replication, char map[static REPLICATION_
 static int create_keyspace(const char *place, const char *replication, struct error *err)
 {
     char map[REPLICATION_MAX_BYTES] = "", cql[REPLICATION_MAX_BYTES + 256];
-    const char *keyspace;
-    int code = cassandra_keyspace(place, &keyspace, err);
+    struct cassandra_place parts;
+    int code = cassandra_place_parse(place, &parts, err);
     if (code == 0)
         code = replication_map(replication, map, err);
     struct cassandra_session session;
@@ -133,7 +131,7 @@ static int create_keyspace(const char *place, const char *replication, struct er
         return code;
     snprintf(cql, sizeof cql,
              "CREATE KEYSPACE IF NOT EXISTS %s WITH replication = {'class': 'NetworkTopologyStrategy'%s}",
-             keyspace, map);
+             parts.keyspace, map);
     code = run(&session, cql, "creating the keyspace", NULL, err);
     cassandra_session_close(&session);
     return code;

@@ -105,6 +105,12 @@ static const char *const statement_texts[CQL_STATEMENTS] = {
     [CQL_CHART_SET] = "SELECT id, put_us, yaml FROM chart_sets WHERE id = ?",
     [CQL_PUT_CURRENT] = "INSERT INTO current_chart_set (one, id) VALUES (1, ?)",
     [CQL_CURRENT] = "SELECT id FROM current_chart_set WHERE one = 1",
+    [CQL_PUT_DEBT] = "INSERT INTO debts (kind, shard, at_us, tool, chamber, context_id, put_us, owner)"
+                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    [CQL_DEBTS] = "SELECT at_us, tool, chamber, context_id, put_us, owner FROM debts"
+                  " WHERE kind = ? AND shard = ? LIMIT ?",
+    [CQL_CLEAR_DEBT] = "DELETE FROM debts WHERE kind = ? AND shard = ? AND at_us = ? AND tool = ?"
+                       " AND chamber = ? AND context_id = ? AND put_us <= ?",
 };
 
 /* --- errors --- */
@@ -163,11 +169,13 @@ static void log_driver(const CassLogMessage *message, void *data)
 
 /* --- connecting --- */
 
-int cassandra_keyspace(const char *place, const char **keyspace, struct error *err)
+int cassandra_place_parse(const char *place, struct cassandra_place *parts, struct error *err)
 {
+    static const char option[] = "?datacentre=";
+    *parts = (struct cassandra_place){0};
     const char *slash = strchr(place, '/');
     const char *name = slash ? slash + 1 : "";
-    size_t length = strlen(name);
+    size_t length = strcspn(name, "?");
     bool good = slash && slash > place && strlen(place) < CASSANDRA_PLACE_MAX_BYTES &&
                 length <= KEYSPACE_MAX_BYTES && isalpha((unsigned char)name[0]);
     for (size_t i = 0; i < length && good; i++)
@@ -178,7 +186,19 @@ int cassandra_keyspace(const char *place, const char **keyspace, struct error *e
             "store cassandra:%s: write cassandra:HOST,HOST[:PORT]/KEYSPACE, with a keyspace of at most 48 "
             "letters, digits and underscores",
             place);
-    *keyspace = name;
+    memcpy(parts->keyspace, name, length);
+    const char *rest = name + length;
+    if (*rest == '\0')
+        return 0;
+    const char *datacentre = rest + strlen(option);
+    if (strncmp(rest, option, strlen(option)) != 0 || *datacentre == '\0' ||
+        strlen(datacentre) >= sizeof parts->datacentre)
+        return error_set(
+            err, ERR_INVALID,
+            "store cassandra:%s: after the keyspace only ?datacentre=NAME may stand, with a name "
+            "of at most %d bytes",
+            place, CASSANDRA_NAME_BYTES - 1);
+    strcpy(parts->datacentre, datacentre);
     return 0;
 }
 
@@ -301,7 +321,7 @@ static int set_tls(CassCluster *cluster, struct error *err)
     return code;
 }
 
-static int configure(CassCluster *cluster, const char *place, struct error *err)
+static int configure(CassCluster *cluster, const char *place, const char *own_datacentre, struct error *err)
 {
     cass_cluster_set_connect_timeout(cluster, CONNECT_TIMEOUT_MS);
     cass_cluster_set_request_timeout(cluster, REQUEST_TIMEOUT_MS);
@@ -309,7 +329,7 @@ static int configure(CassCluster *cluster, const char *place, struct error *err)
     cass_cluster_set_exponential_reconnect(cluster, RECONNECT_BASE_MS, RECONNECT_MAX_MS);
     cass_cluster_set_constant_speculative_execution_policy(cluster, SPECULATIVE_AFTER_MS, 1);
     cass_cluster_set_token_aware_routing(cluster, cass_true);
-    const char *datacentre = getenv("CHAMBERLAIN_CASSANDRA_DATACENTRE");
+    const char *datacentre = *own_datacentre ? own_datacentre : getenv("CHAMBERLAIN_CASSANDRA_DATACENTRE");
     if (datacentre && *datacentre)
         cass_cluster_set_load_balance_dc_aware(cluster, datacentre, 0, cass_false);
     CassTimestampGen *timestamps = cass_timestamp_gen_monotonic_new();
@@ -330,8 +350,8 @@ int cassandra_session_open(struct cassandra_session *session, const char *place,
                            struct error *err)
 {
     *session = (struct cassandra_session){0};
-    const char *keyspace;
-    int code = cassandra_keyspace(place, &keyspace, err);
+    struct cassandra_place parts;
+    int code = cassandra_place_parse(place, &parts, err);
     if (code)
         return code;
     snprintf(session->place, sizeof session->place, "%s", place);
@@ -340,11 +360,11 @@ int cassandra_session_open(struct cassandra_session *session, const char *place,
     pthread_mutex_init(&session->lock, NULL);
     session->cluster = cass_cluster_new();
     session->session = cass_session_new();
-    code = configure(session->cluster, place, err);
+    code = configure(session->cluster, place, parts.datacentre, err);
     if (code == 0) {
-        CassFuture *future = with_keyspace
-                                 ? cass_session_connect_keyspace(session->session, session->cluster, keyspace)
-                                 : cass_session_connect(session->session, session->cluster);
+        CassFuture *future =
+            with_keyspace ? cass_session_connect_keyspace(session->session, session->cluster, parts.keyspace)
+                          : cass_session_connect(session->session, session->cluster);
         CassError error = cass_future_error_code(future);
         code = cassandra_receive(session, future, "connecting", NULL, err);
         if (error == CASS_ERROR_LIB_UNABLE_TO_SET_KEYSPACE)
@@ -352,7 +372,7 @@ int cassandra_session_open(struct cassandra_session *session, const char *place,
                 err, ERR_NOT_FOUND,
                 "store cassandra:%s: there is no keyspace %s; create it with `chamberlain store init --store "
                 "cassandra:%s`",
-                place, keyspace, place);
+                place, parts.keyspace, place);
     }
     if (code)
         cassandra_session_close(session);

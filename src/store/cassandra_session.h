@@ -13,7 +13,9 @@ enum {
     CASSANDRA_PART_BYTES = 1024 * 1024, /* of a chunk, in one row */
     CASSANDRA_WAVE = 32,                /* requests that one call has in flight at most */
     CASSANDRA_BUCKET_CACHE = 256,
-    CASSANDRA_SCHEMA_VERSION = 1
+    CASSANDRA_NAME_BYTES = 64, /* of a keyspace or a datacentre, the end included */
+    CASSANDRA_DEBT_SHARDS = 8,
+    CASSANDRA_SCHEMA_VERSION = 2
 };
 
 #define CASSANDRA_TCHART_TTL_US (INT64_C(259200) * 1000000) /* as in schema.cql */
@@ -60,6 +62,9 @@ enum cassandra_statement {
     CQL_CHART_SET,
     CQL_PUT_CURRENT,
     CQL_CURRENT,
+    CQL_PUT_DEBT,
+    CQL_DEBTS,
+    CQL_CLEAR_DEBT,
     CQL_STATEMENTS
 };
 
@@ -82,8 +87,13 @@ int cassandra_session_open(struct cassandra_session *session, const char *place,
                            struct error *err);
 void cassandra_session_close(struct cassandra_session *session);
 
-/* The keyspace part of a place, checked. ERR_INVALID. */
-int cassandra_keyspace(const char *place, const char **keyspace, struct error *err);
+/* The parts of "HOSTS/KEYSPACE[?datacentre=NAME]", checked; `datacentre` "" when none is named. ERR_INVALID.
+ */
+struct cassandra_place {
+    char keyspace[CASSANDRA_NAME_BYTES];
+    char datacentre[CASSANDRA_NAME_BYTES];
+};
+int cassandra_place_parse(const char *place, struct cassandra_place *parts, struct error *err);
 
 /* Prepares every statement: the tables must be there. */
 int cassandra_session_prepare(struct cassandra_session *session, struct error *err);
@@ -158,6 +168,19 @@ int cassandra_context_receive(struct cassandra_session *session, CassFuture *fut
 void cassandra_context_completion(const struct cassandra_context *context,
                                   struct store_completion *completion);
 
+/* The newest whole version of each chunk that is stored, whether its context is complete or not. Arrays of
+ * `count`. */
+struct cassandra_versions {
+    uint64_t *hashes;
+    int64_t *put_us;
+    bool *there;
+    int32_t count;
+};
+
+/* cassandra_write.c */
+int cassandra_read_versions(struct cassandra_session *session, struct store_call *call,
+                            struct cassandra_versions *versions);
+
 /* --- what is kept by time (cassandra_walk.c) --- */
 
 enum cassandra_kind {
@@ -200,6 +223,9 @@ struct cassandra_walk {
 int cassandra_walk(const struct cassandra_walk *walk, struct error *err);
 
 /* --- carrying out calls; both return the reply's code --- */
+
+/* The partition of a debt. */
+int cassandra_debt_shard(const struct store_key *key);
 
 int cassandra_read_call(struct cassandra_session *session, struct store_call *call, bool read_only);
 int cassandra_write_call(struct cassandra_session *session, struct store_call *call);

@@ -167,21 +167,14 @@ static int put_chunk(struct cassandra_session *session, struct store_call *call)
     return cassandra_wave_end(&wave);
 }
 
-/* The newest whole version of each chunk that is stored. Rows come by (index, hash, part). */
-struct versions {
-    uint64_t *hashes;
-    int64_t *put_us;
-    bool *there;
-    int32_t count;
-};
-
+/* Rows come by (index, hash, part). */
 struct version {
     int32_t index;
     int64_t hash, put_us;
     int32_t length, parts;
 };
 
-static void take_version(struct versions *versions, const struct version *version)
+static void take_version(struct cassandra_versions *versions, const struct version *version)
 {
     int32_t expected = version->length / CASSANDRA_PART_BYTES + (version->length % CASSANDRA_PART_BYTES != 0);
     int32_t i = version->index;
@@ -194,7 +187,7 @@ static void take_version(struct versions *versions, const struct version *versio
     versions->put_us[i] = version->put_us;
 }
 
-static void take_rows(struct versions *versions, struct version *version, const CassResult *page)
+static void take_rows(struct cassandra_versions *versions, struct version *version, const CassResult *page)
 {
     CassIterator *rows = cass_iterator_from_result(page);
     while (cass_iterator_next(rows)) {
@@ -213,8 +206,8 @@ static void take_rows(struct versions *versions, struct version *version, const 
     cass_iterator_free(rows);
 }
 
-static int read_versions(struct cassandra_session *session, struct store_call *call,
-                         struct versions *versions)
+int cassandra_read_versions(struct cassandra_session *session, struct store_call *call,
+                            struct cassandra_versions *versions)
 {
     struct version version = {0};
     CassStatement *statement = cassandra_bind(session, CQL_CHUNK_VERSIONS, "ttt", call->key.tool,
@@ -247,10 +240,11 @@ static int collect_hashes(struct cassandra_session *session, struct store_call *
 {
     int32_t count = call->u.complete.completion.chunk_count;
     struct arena *arena = &call->reply.arena;
-    struct versions versions = {.hashes = arena_calloc(arena, (size_t)count, sizeof *versions.hashes),
-                                .put_us = arena_calloc(arena, (size_t)count, sizeof *versions.put_us),
-                                .there = arena_calloc(arena, (size_t)count, sizeof *versions.there),
-                                .count = count};
+    struct cassandra_versions versions = {
+        .hashes = arena_calloc(arena, (size_t)count, sizeof *versions.hashes),
+        .put_us = arena_calloc(arena, (size_t)count, sizeof *versions.put_us),
+        .there = arena_calloc(arena, (size_t)count, sizeof *versions.there),
+        .count = count};
     if (versions.hashes == NULL || versions.put_us == NULL || versions.there == NULL)
         return no_memory(call);
     for (size_t i = 0; i < call->u.complete.count; i++)
@@ -260,7 +254,7 @@ static int collect_hashes(struct cassandra_session *session, struct store_call *
         all = all && versions.there[i];
         versions.there[i] = false;
     }
-    int code = all ? 0 : read_versions(session, call, &versions);
+    int code = all ? 0 : cassandra_read_versions(session, call, &versions);
     if (code)
         return code;
     for (size_t i = 0; i < call->u.complete.count; i++) {
@@ -504,6 +498,30 @@ static int put_chart_set(struct cassandra_session *session, struct store_call *c
     return cassandra_wave_end(&wave);
 }
 
+/* --- debts --- */
+
+static int put_debt(struct cassandra_session *session, struct store_call *call)
+{
+    const struct store_debt *debt = &call->u.debt;
+    const struct store_key *key = &debt->key;
+    CassStatement *statement = cassandra_bind(session, CQL_PUT_DEBT, "iiltttll", (int)debt->kind,
+                                              cassandra_debt_shard(key), debt->at_us, key->tool, key->chamber,
+                                              key->context_id, debt->put_us, (int64_t)debt->owner);
+    return cassandra_receive(session, cassandra_send(session, statement), "noting a debt", NULL,
+                             &call->reply.error);
+}
+
+static int clear_debt(struct cassandra_session *session, struct store_call *call)
+{
+    const struct store_debt *debt = &call->u.debt;
+    const struct store_key *key = &debt->key;
+    CassStatement *statement =
+        cassandra_bind(session, CQL_CLEAR_DEBT, "iiltttl", (int)debt->kind, cassandra_debt_shard(key),
+                       debt->at_us, key->tool, key->chamber, key->context_id, debt->put_us);
+    return cassandra_receive(session, cassandra_send(session, statement), "clearing a debt", NULL,
+                             &call->reply.error);
+}
+
 int cassandra_write_call(struct cassandra_session *session, struct store_call *call)
 {
     struct store_reply *reply = &call->reply;
@@ -518,6 +536,10 @@ int cassandra_write_call(struct cassandra_session *session, struct store_call *c
         return reply->code = put_ucharts(session, call);
     case STORE_OP_PUT_CHART_SET:
         return reply->code = put_chart_set(session, call);
+    case STORE_OP_PUT_DEBT:
+        return reply->code = put_debt(session, call);
+    case STORE_OP_CLEAR_DEBT:
+        return reply->code = clear_debt(session, call);
     case STORE_OP_EXPIRE:
         return reply->code = cassandra_expire(session, call);
     default:

@@ -10,7 +10,8 @@
  * its context back into the outbox, and is judged again, to the same bits. */
 static bool must_be_durable(const struct store_call *call)
 {
-    return call->op == STORE_OP_COMPLETE || call->op == STORE_OP_PUT_CHART_SET;
+    return call->op == STORE_OP_COMPLETE || call->op == STORE_OP_PUT_CHART_SET ||
+           call->op == STORE_OP_PUT_DEBT;
 }
 
 /* Hashes before the transaction begins: others wait for its lock. */

@@ -108,7 +108,8 @@ static int read_chunk(sqlite3_stmt *statement, const struct store_key *key, cons
                       struct store_reply *reply)
 {
     int64_t index = sqlite3_column_int64(statement, 0);
-    if (reply->chunk_count >= (size_t)reply->completions->chunk_count || index != (int64_t)reply->chunk_count)
+    if (reply->completions && (reply->chunk_count >= (size_t)reply->completions->chunk_count ||
+                               index != (int64_t)reply->chunk_count))
         return error_set(
             &reply->error, ERR_CORRUPT,
             "store %s: context %s: its chunks are not numbered 0 to %d; restore a backup, or import the "
@@ -132,7 +133,7 @@ static int read_chunk(sqlite3_stmt *statement, const struct store_key *key, cons
 static int read_chunks(struct sqlite_connection *connection, int64_t context_no, const struct store_key *key,
                        struct store_reply *reply)
 {
-    size_t expected = (size_t)reply->completions->chunk_count;
+    size_t expected = reply->completions ? (size_t)reply->completions->chunk_count : STORE_CHUNKS_MAX;
     reply->chunks = arena_calloc(&reply->arena, expected, sizeof *reply->chunks);
     sqlite3_stmt *statement = sqlite_statement(connection, STATEMENT_CHUNKS, &reply->error);
     if (statement == NULL || reply->chunks == NULL)
@@ -146,14 +147,15 @@ static int read_chunks(struct sqlite_connection *connection, int64_t context_no,
             code = read_chunk(statement, key, connection->path, reply);
     }
     sqlite3_reset(statement);
-    if (code == 0 && reply->chunk_count != expected)
+    if (code == 0 && reply->completions && reply->chunk_count != expected)
         code = error_set(&reply->error, ERR_CORRUPT, "store %s: context %s: %zu of its %zu chunks are there",
                          connection->path, key->context_id, reply->chunk_count, expected);
     return code;
 }
 
-/* What is known of the context, into reply->completions. */
-static int find_tchart(struct sqlite_connection *connection, const struct store_key *key,
+/* What is known of the context, into reply->completions. With `received` one that is not complete is found
+ * too, and has no completion. */
+static int find_tchart(struct sqlite_connection *connection, const struct store_key *key, bool received,
                        struct store_reply *reply, int64_t *context_no)
 {
     sqlite3_stmt *statement = sqlite_statement(connection, STATEMENT_FIND_KEY, &reply->error);
@@ -162,14 +164,16 @@ static int find_tchart(struct sqlite_connection *connection, const struct store_
     sqlite_bind_key(statement, key);
     bool row = false;
     int code = step(connection, statement, &row, "finding a context", &reply->error);
-    if (code == 0 && (!row || !sqlite3_column_int(statement, 2)))
+    bool completed = row && sqlite3_column_int(statement, 2);
+    if (code == 0 && !completed && !(row && received))
         code = error_set(&reply->error, ERR_NOT_FOUND, "context %s of %s:%s is not complete in store %s",
                          key->context_id, key->tool, key->chamber, connection->path);
     else if (code == 0 && !sqlite3_column_int(statement, 3))
         code = error_set(&reply->error, ERR_NOT_FOUND, "the T-chart of context %s of %s:%s has expired",
                          key->context_id, key->tool, key->chamber);
-    if (code == 0) {
+    if (code == 0)
         *context_no = sqlite3_column_int64(statement, 0);
+    if (code == 0 && completed) {
         reply->completions = arena_calloc(&reply->arena, 1, sizeof *reply->completions);
         if (reply->completions == NULL || !read_completion(statement, &reply->arena, reply->completions))
             code = no_memory(reply);
@@ -183,7 +187,7 @@ static int find_tchart(struct sqlite_connection *connection, const struct store_
 static int fetch_tchart(struct sqlite_connection *connection, struct store_call *call)
 {
     int64_t context_no = 0;
-    int code = find_tchart(connection, &call->key, &call->reply, &context_no);
+    int code = find_tchart(connection, &call->key, call->u.tchart.received, &call->reply, &context_no);
     return code ? code : read_chunks(connection, context_no, &call->key, &call->reply);
 }
 
@@ -505,6 +509,43 @@ static int fetch_chart_set(struct sqlite_connection *connection, struct store_ca
     return code;
 }
 
+static int list_debts(struct sqlite_connection *connection, struct store_call *call)
+{
+    struct store_reply *reply = &call->reply;
+    struct arena *arena = &reply->arena;
+    sqlite3_stmt *statement = sqlite_statement(connection, STATEMENT_LIST_DEBTS, &reply->error);
+    if (statement == NULL)
+        return reply->error.code;
+    sqlite3_bind_int(statement, 1, (int)call->u.debts.kind);
+    sqlite3_bind_int64(statement, 2, (int64_t)call->u.debts.limit);
+    size_t capacity = 0;
+    void *items = NULL;
+    bool row = true;
+    int code = 0;
+    while (code == 0 && row) {
+        code = step(connection, statement, &row, "listing debts", &reply->error);
+        if (code || !row)
+            continue;
+        if (!grow(arena, &items, sizeof *reply->debts, reply->debt_count, &capacity)) {
+            code = no_memory(reply);
+            continue;
+        }
+        reply->debts = items;
+        struct store_debt *debt = &reply->debts[reply->debt_count++];
+        *debt = (struct store_debt){.kind = call->u.debts.kind,
+                                    .at_us = sqlite3_column_int64(statement, 0),
+                                    .key = {.tool = column_text(arena, statement, 1),
+                                            .chamber = column_text(arena, statement, 2),
+                                            .context_id = column_text(arena, statement, 3)},
+                                    .put_us = sqlite3_column_int64(statement, 4),
+                                    .owner = (uint64_t)sqlite3_column_int64(statement, 5)};
+        if (debt->key.tool == NULL || debt->key.chamber == NULL || debt->key.context_id == NULL)
+            code = no_memory(reply);
+    }
+    sqlite3_reset(statement);
+    return code;
+}
+
 static int dispatch(struct sqlite_connection *connection, struct store_call *call)
 {
     switch (call->op) {
@@ -526,6 +567,8 @@ static int dispatch(struct sqlite_connection *connection, struct store_call *cal
         return list_heads(connection, call);
     case STORE_OP_FETCH_CHART_SET:
         return fetch_chart_set(connection, call);
+    case STORE_OP_LIST_DEBTS:
+        return list_debts(connection, call);
     default:
         return error_set(&call->reply.error, ERR_INVALID, "store: operation %d does not read", (int)call->op);
     }
@@ -541,6 +584,8 @@ static void forget_results(struct store_reply *reply)
     reply->ucharts = NULL;
     reply->uchart_count = 0;
     reply->query_counts = NULL;
+    reply->debts = NULL;
+    reply->debt_count = 0;
     reply->more = false;
     reply->newest = false;
 }

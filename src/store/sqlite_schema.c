@@ -9,10 +9,19 @@
 
 /* "Chmb": marks the file as ours for file(1) and for sqlite_schema_ensure. */
 #define SCHEMA_APPLICATION_ID 0x43686d62
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
+
+/* What version 2 has beyond version 1. Run on a new file too. */
+static const char schema_sql_2[] = "CREATE TABLE debts ("
+                                   "  kind INTEGER NOT NULL, at_us INTEGER NOT NULL, tool TEXT NOT NULL,"
+                                   "  chamber TEXT NOT NULL, context_id TEXT NOT NULL,"
+                                   "  put_us INTEGER NOT NULL, owner INTEGER NOT NULL,"
+                                   "  PRIMARY KEY (kind, at_us, tool, chamber, context_id, put_us)"
+                                   ") WITHOUT ROWID;"
+                                   "PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
 
 /* `contexts` is the hub: one row for whatever is known of a context; the other tables hang on context_no.
  * The state decides what a context waits for, so that the outbox is an index and not a second truth.
@@ -82,8 +91,7 @@ static const char schema_sql[] =
     "  SELECT context_id, tool, chamber, recipe, datetime(end_us / 1000000, 'unixepoch') AS ended,"
     "    datetime(judged_us / 1000000, 'unixepoch') AS judged, printf('%016x', chart_set) AS chart_set,"
     "    alarm_count, severity, length(points) AS points_bytes FROM u_charts;"
-    "PRAGMA application_id = " TEXT(SCHEMA_APPLICATION_ID) ";"
-                                                           "PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
+    "PRAGMA application_id = " TEXT(SCHEMA_APPLICATION_ID) ";";
 
 #define CONTEXT_COLUMNS                                                                                      \
     "context_no, state, completed, has_tchart, end_us, ingest_us, chunk_count, recipe, lot, dead_reason, "   \
@@ -172,6 +180,14 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
     [STATEMENT_CURRENT_CHART_SET] = "SELECT s.id, s.put_us, s.yaml FROM current_chart_set c"
                                     " JOIN chart_sets s ON s.id = c.id",
 
+    [STATEMENT_PUT_DEBT] =
+        "INSERT OR REPLACE INTO debts (kind, at_us, tool, chamber, context_id, put_us, owner)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [STATEMENT_LIST_DEBTS] = "SELECT at_us, tool, chamber, context_id, put_us, owner FROM debts"
+                             " WHERE kind = ?1 ORDER BY at_us, tool, chamber, context_id, put_us LIMIT ?2",
+    [STATEMENT_CLEAR_DEBT] = "DELETE FROM debts WHERE kind = ?1 AND at_us = ?2 AND tool = ?3"
+                             " AND chamber = ?4 AND context_id = ?5 AND put_us <= ?6",
+
     [STATEMENT_OLD_TCHARTS_BY_INGEST] =
         "SELECT context_no, state = 'receiving' FROM contexts WHERE has_tchart"
         " AND ingest_us < ?1 AND state <> 'pending' ORDER BY ingest_us LIMIT ?2",
@@ -220,9 +236,10 @@ static int read_number(struct sqlite_connection *connection, const char *sql, in
 }
 
 /* 0 and *empty, or an error when the file is not a store of this version. */
-static int check_version(struct sqlite_connection *connection, bool *empty, struct error *err)
+static int check_version(struct sqlite_connection *connection, bool *empty, int64_t *found, struct error *err)
 {
     int64_t application = 0, version = 0, tables = 0;
+    *found = 0;
     int code = read_number(connection, "PRAGMA application_id", &application, err);
     if (code == 0)
         code = read_number(connection, "PRAGMA user_version", &version, err);
@@ -245,6 +262,7 @@ static int check_version(struct sqlite_connection *connection, bool *empty, stru
             "store %s: written by a newer version of chamberlain (schema %lld, this one knows %d); "
             "upgrade this program, or open a backup taken before the upgrade",
             connection->path, (long long)version, SCHEMA_VERSION);
+    *found = version;
     return 0;
 }
 
@@ -274,9 +292,12 @@ static int create_tables(struct sqlite_connection *connection, struct error *err
         return code;
     /* Another process may have created them while this one waited for the lock. */
     bool empty = false;
-    code = check_version(connection, &empty, err);
+    int64_t version = 0;
+    code = check_version(connection, &empty, &version, err);
     if (code == 0 && empty)
         code = sqlite_execute(connection, schema_sql, "creating the tables", err);
+    if (code == 0 && version < SCHEMA_VERSION)
+        code = sqlite_execute(connection, schema_sql_2, "bringing the tables up to date", err);
     if (code == 0)
         code = sqlite_execute(connection, "COMMIT", "creating the tables", err);
     if (code && !sqlite3_get_autocommit(connection->db))
@@ -288,14 +309,21 @@ int sqlite_schema_ensure(struct sqlite_connection *connection, bool create, stru
 {
     /* In one transaction: another process may be creating the tables between one look and the next. */
     bool empty = false;
+    int64_t version = 0;
     int code = sqlite_execute(connection, "BEGIN", "reading the schema", err);
     if (code == 0)
-        code = check_version(connection, &empty, err);
+        code = check_version(connection, &empty, &version, err);
     if (!sqlite3_get_autocommit(connection->db))
         sqlite3_exec(connection->db, "ROLLBACK", NULL, NULL, NULL);
-    if (code == 0 && create && !empty) /* a restored copy may be in another mode */
+    bool older = !empty && version < SCHEMA_VERSION;
+    if (code == 0 && create && !empty && !older) /* a restored copy may be in another mode */
         return switch_to_wal(connection, err);
-    if (code || !empty)
+    if (code == 0 && older && !create)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "store %s: written by an older version of chamberlain (schema %lld, this one knows "
+                         "%d); open it for writing once, so that its tables are brought up to date",
+                         connection->path, (long long)version, SCHEMA_VERSION);
+    if (code || !(empty || older))
         return code;
     if (!create)
         return error_set(

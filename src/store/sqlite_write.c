@@ -414,6 +414,26 @@ static int put_chart_set(struct sqlite_connection *connection, struct store_call
                            "putting a chart set in force");
 }
 
+/* --- debts --- */
+
+static int bind_debt_and_run(struct sqlite_connection *connection, struct store_call *call, int which,
+                             const char *what)
+{
+    const struct store_debt *debt = &call->u.debt;
+    sqlite3_stmt *statement = sqlite_statement(connection, which, &call->reply.error);
+    if (statement == NULL)
+        return call->reply.error.code;
+    sqlite3_bind_int(statement, 1, (int)debt->kind);
+    sqlite3_bind_int64(statement, 2, debt->at_us);
+    sqlite_bind_text(statement, 3, debt->key.tool);
+    sqlite_bind_text(statement, 4, debt->key.chamber);
+    sqlite_bind_text(statement, 5, debt->key.context_id);
+    sqlite3_bind_int64(statement, 6, debt->put_us);
+    if (which == STATEMENT_PUT_DEBT)
+        sqlite3_bind_int64(statement, 7, (int64_t)debt->owner);
+    return sqlite_run(connection, statement, what, &call->reply.error);
+}
+
 /* --- retention --- */
 
 /* What one row that is to be removed has. */
@@ -549,6 +569,10 @@ int sqlite_write_call(struct sqlite_connection *connection, struct store_call *c
         return reply->code = put_ucharts(connection, call);
     case STORE_OP_PUT_CHART_SET:
         return reply->code = put_chart_set(connection, call);
+    case STORE_OP_PUT_DEBT:
+        return reply->code = bind_debt_and_run(connection, call, STATEMENT_PUT_DEBT, "noting a debt");
+    case STORE_OP_CLEAR_DEBT:
+        return reply->code = bind_debt_and_run(connection, call, STATEMENT_CLEAR_DEBT, "clearing a debt");
     case STORE_OP_EXPIRE:
         return reply->code = expire(connection, call);
     default:

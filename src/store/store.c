@@ -117,6 +117,14 @@ static void check_key(struct store_call *call, const struct store_key *key)
     check_name(call, "context_id", key->context_id);
 }
 
+/* A chart set's debt names no tool. */
+static void check_debt_key(struct store_call *call)
+{
+    check_name(call, "context_id", call->key.context_id);
+    if (call->key.tool == NULL || call->key.chamber == NULL)
+        call_fail(call, ERR_INVALID, "a debt's tool or chamber", " is NULL; it may be \"\"");
+}
+
 static void check_chunk(struct store_call *call, const struct store_chunk *chunk)
 {
     if (chunk->index < 0 || chunk->index >= STORE_CHUNKS_MAX)
@@ -350,6 +358,40 @@ void store_fetch_chart_set(struct store *store, uint64_t id, store_done *done, v
     if (call == NULL)
         return;
     call->u.chart_set.id = id;
+    call_submit(store, call);
+}
+
+void store_put_debt(struct store *store, const struct store_debt *debt, store_done *done, void *arg)
+{
+    struct store_call *call = call_new(store, STORE_OP_PUT_DEBT, done, arg);
+    if (call == NULL)
+        return;
+    call->u.debt = *debt;
+    call->key = debt->key;
+    check_debt_key(call);
+    call_submit(store, call);
+}
+
+void store_list_debts(struct store *store, enum store_debt_kind kind, size_t limit, store_done *done,
+                      void *arg)
+{
+    struct store_call *call = call_new(store, STORE_OP_LIST_DEBTS, done, arg);
+    if (call == NULL)
+        return;
+    call->u.debts.kind = kind;
+    call->u.debts.limit = limit;
+    check_limit(call, limit);
+    call_submit(store, call);
+}
+
+void store_clear_debt(struct store *store, const struct store_debt *debt, store_done *done, void *arg)
+{
+    struct store_call *call = call_new(store, STORE_OP_CLEAR_DEBT, done, arg);
+    if (call == NULL)
+        return;
+    call->u.debt = *debt;
+    call->key = debt->key;
+    check_debt_key(call);
     call_submit(store, call);
 }
 

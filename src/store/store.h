@@ -79,6 +79,24 @@ struct store_uchart {
     size_t points_length;
     const void *verdicts; /* NULL in history replies that did not ask for them */
     size_t verdicts_length;
+    bool degraded; /* given to a write: judged from degraded replies, to be judged again (a failover store) */
+};
+
+/* What is owed: a row that outlives every process, until it is cleared. A failover store (failover.h) writes
+ * and pays them; any store keeps them. */
+enum store_debt_kind {
+    STORE_DEBT_COPY,      /* what this store has of the context is to be copied to the primary */
+    STORE_DEBT_CHART_SET, /* the same for a chart set: context_id is its id in hexadecimal digits */
+    STORE_DEBT_JUDGE, /* the context is to be judged again: its verdict was made from less than everything */
+    STORE_DEBT_PROBE  /* nothing is owed: written to see whether the store takes writes */
+};
+
+struct store_debt {
+    enum store_debt_kind kind;
+    struct store_key key;
+    int64_t at_us;  /* its place in lists: when it was put, or (JUDGE) the end of the run */
+    int64_t put_us; /* wall clock */
+    uint64_t owner; /* who put it */
 };
 
 /* A stretch of one chamber's history, by event order (end_us, context_id). */
@@ -119,6 +137,8 @@ struct store_reply {
     size_t chunk_count;
     struct store_uchart *ucharts; /* fetch_history, fetch_uchart */
     size_t uchart_count;
+    struct store_debt *debts; /* list_debts */
+    size_t debt_count;
     size_t *query_counts; /* fetch_history_bulk: how many of `ucharts` belong to each query, in order */
     bool more;            /* list: there is a next page */
     bool existed;         /* complete: it was complete already, with the same content */
@@ -226,6 +246,18 @@ void store_put_chart_set(struct store *store, uint64_t id, const char *text, boo
 
 /* By id, or the one in force when id is 0. ERR_NOT_FOUND. */
 void store_fetch_chart_set(struct store *store, uint64_t id, store_done *done, void *arg);
+
+/* --- debts --- */
+
+/* Keeps a debt; one of the same kind, key, at_us and put_us is replaced. Survives a power failure. */
+void store_put_debt(struct store *store, const struct store_debt *debt, store_done *done, void *arg);
+
+/* The debts of a kind, by at_us, at most `limit`. */
+void store_list_debts(struct store *store, enum store_debt_kind kind, size_t limit, store_done *done,
+                      void *arg);
+
+/* Removes the debts of this kind, key and at_us that were put at put_us or before. None is no error. */
+void store_clear_debt(struct store *store, const struct store_debt *debt, store_done *done, void *arg);
 
 /* --- retention --- */
 

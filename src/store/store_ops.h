@@ -15,6 +15,8 @@ enum store_op {
     STORE_OP_MARK_DEAD,
     STORE_OP_PUT_UCHARTS,
     STORE_OP_PUT_CHART_SET,
+    STORE_OP_PUT_DEBT,
+    STORE_OP_CLEAR_DEBT,
     STORE_OP_EXPIRE, /* the last that writes */
     STORE_OP_FETCH_TCHART,
     STORE_OP_LIST_OUTBOX,
@@ -24,7 +26,8 @@ enum store_op {
     STORE_OP_FETCH_UCHART,
     STORE_OP_FETCH_HISTORY,
     STORE_OP_LIST_HEADS,
-    STORE_OP_FETCH_CHART_SET
+    STORE_OP_FETCH_CHART_SET,
+    STORE_OP_LIST_DEBTS
 };
 
 /* One call. `reply` is first, so that the receiver's store_reply_free gives the whole call back. Structs that
@@ -41,6 +44,9 @@ struct store_call {
         key; /* PUT_CHUNK, COMPLETE, MARK_DEAD, FETCH_TCHART, FETCH_UCHART; only the id in FIND_CONTEXT */
     union {
         struct store_chunk chunk; /* PUT_CHUNK */
+        struct {
+            bool received; /* FETCH_TCHART: the chunks that are there, if the context is not complete */
+        } tchart;
         struct {
             struct store_completion completion;
             const struct store_chunk *chunks;
@@ -70,6 +76,11 @@ struct store_call {
             size_t limit;
         } outbox;
         struct store_list_query list;
+        struct store_debt debt; /* PUT_DEBT, CLEAR_DEBT */
+        struct {
+            enum store_debt_kind kind;
+            size_t limit;
+        } debts;
         struct {
             uint64_t id;
             const char *text;

@@ -792,6 +792,69 @@ static void chunks_that_were_never_completed_expire(void **state)
 
 /* --- arguments --- */
 
+static int debt_call(struct store_debt debt, bool put)
+{
+    struct store_wait *wait = store_wait_new();
+    (put ? store_put_debt : store_clear_debt)(fix.store, &debt, store_wait_done, wait);
+    return code_of(wait_for(wait));
+}
+
+/* The debts of this test, in the list's order, as "id@put_us id@put_us". */
+static void debts_are(const char *expected)
+{
+    struct store_wait *wait = store_wait_new();
+    store_list_debts(fix.store, STORE_DEBT_JUDGE, 1000, store_wait_done, wait);
+    struct store_reply *reply = wait_for(wait);
+    assert_int_equal(reply->code, 0);
+    char text[400] = "";
+    for (size_t i = 0; i < reply->debt_count; i++) {
+        const struct store_debt *debt = &reply->debts[i];
+        assert_true(i == 0 || debt[-1].at_us <= debt->at_us);
+        if (strcmp(debt->key.tool, fix.tool) != 0)
+            continue;
+        assert_int_equal(debt->kind, STORE_DEBT_JUDGE);
+        assert_string_equal(debt->key.chamber, "A");
+        assert_true(debt->owner == UINT64_C(0xf00000000000000f));
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%s%s@%lld", used ? " " : "",
+                 debt->key.context_id + strlen(fix.tool) + 1, (long long)debt->put_us);
+    }
+    store_reply_free(reply);
+    assert_string_equal(text, expected);
+}
+
+static struct store_debt debt_of(const char *id, int64_t at_us, int64_t put_us)
+{
+    return (struct store_debt){.kind = STORE_DEBT_JUDGE,
+                               .key = key_of(id),
+                               .at_us = at_us,
+                               .put_us = put_us,
+                               .owner = UINT64_C(0xf00000000000000f)};
+}
+
+static void debts_stay_until_they_are_cleared(void **state)
+{
+    (void)state;
+    const char *a = id_of("a"), *b = id_of("b");
+    debts_are("");
+    assert_int_equal(debt_call(debt_of(b, 10, 3), true), 0);
+    assert_int_equal(debt_call(debt_of(a, 20, 1), true), 0);
+    assert_int_equal(debt_call(debt_of(a, 20, 2), true), 0);
+    assert_int_equal(debt_call(debt_of(a, 20, 2), true), 0); /* again: the same one */
+    debts_are("b@3 a@1 a@2");
+    assert_int_equal(debt_call(debt_of(a, 21, 9), false), 0); /* at another place: another debt */
+    assert_int_equal(debt_call(debt_of(b, 10, 2), false), 0); /* put later than what is cleared */
+    debts_are("b@3 a@1 a@2");
+    assert_int_equal(debt_call(debt_of(a, 20, 1), false), 0);
+    debts_are("b@3 a@2");
+    assert_int_equal(debt_call(debt_of(a, 20, 7), false), 0);
+    assert_int_equal(debt_call(debt_of(b, 10, 3), false), 0);
+    assert_int_equal(debt_call(debt_of(b, 10, 3), false), 0);
+    debts_are("");
+    struct store_debt nameless = debt_of("", 1, 1);
+    assert_int_equal(debt_call(nameless, true), ERR_INVALID);
+}
+
 static void bad_arguments_are_told_apart(void **state)
 {
     (void)state;
@@ -1094,6 +1157,7 @@ int main(void)
         STORY(replacing_a_uchart_moves_it_in_the_history),
         STORY(several_ucharts_are_written_all_or_none),
         STORY(chart_sets_are_kept_and_one_is_in_force),
+        STORY(debts_stay_until_they_are_cleared),
         STORY(bad_arguments_are_told_apart),
         STORY(large_chunks_survive),
         STORY(calls_on_one_context_keep_their_order),
