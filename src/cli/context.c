@@ -1,9 +1,10 @@
 /* `chamberlain context show ID`: what became of one context, chart by chart. */
 #include "cli/command.h"
-#include "cli/judged_context.h"
 #include "cli/options.h"
+#include "cli/session.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
+#include "view/judged_context.h"
 #include "view/verdict_text.h"
 
 #include "base/clock.h"
@@ -26,37 +27,6 @@ static const struct command command = {
     .min_operands = 1,
     .max_operands = 1,
 };
-
-/* Alarms by severity and distance, then what has no value, what is learning, what is normal. */
-static int verdict_order(const void *a, const void *b)
-{
-    static const int rank[] = {
-        [VERDICT_ALARM] = 0, [VERDICT_MISSING] = 1, [VERDICT_LEARNING] = 2, [VERDICT_NORMAL] = 3};
-    const struct uchart_point *x = *(const struct uchart_point *const *)a;
-    const struct uchart_point *y = *(const struct uchart_point *const *)b;
-    if (x->state != y->state)
-        return rank[x->state] - rank[y->state];
-    if (x->state == VERDICT_ALARM && x->severity != y->severity)
-        return (int)y->severity - (int)x->severity;
-    double x_ratio = verdict_ratio(x), y_ratio = verdict_ratio(y);
-    x_ratio = isnan(x_ratio) ? 0 : x_ratio;
-    y_ratio = isnan(y_ratio) ? 0 : y_ratio;
-    if (x->state == VERDICT_ALARM && x_ratio != y_ratio)
-        return x_ratio > y_ratio ? -1 : 1;
-    return x < y ? -1 : 1; /* the order of the chart file */
-}
-
-/* The points in the order of showing; an array of uchart.count in the arena. */
-static const struct uchart_point **sorted_points(struct judged_context *judged)
-{
-    const struct uchart_point **points = arena_calloc(&judged->arena, judged->uchart.count, sizeof *points);
-    if (points == NULL)
-        return NULL;
-    for (size_t i = 0; i < judged->uchart.count; i++)
-        points[i] = &judged->uchart.points[i];
-    qsort(points, judged->uchart.count, sizeof *points, verdict_order);
-    return points;
-}
 
 static void format_json(const struct judged_context *judged, const struct uchart_point *const *points,
                         bool alarms_only, struct strbuf *out)
@@ -185,8 +155,8 @@ static int show(struct session *session, const char *id, bool json, bool alarms_
     struct strbuf out;
     struct error err;
     strbuf_init(&out);
-    int code = judged_context_fetch(session, id, &judged, &err);
-    const struct uchart_point **points = code ? NULL : sorted_points(&judged);
+    int code = judged_context_fetch(session->store, id, &judged, &err);
+    const struct uchart_point **points = code ? NULL : verdict_sort(&judged.uchart, &judged.arena);
     if (code == 0 && points == NULL)
         code = error_set(&err, ERR_NO_MEMORY, "no memory for %zu verdicts", judged.uchart.count);
     int exit_code;

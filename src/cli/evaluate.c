@@ -1,7 +1,7 @@
 /* `chamberlain evaluate`: verdicts beside what is known about the runs. */
 #include "chart/rules.h"
 #include "cli/command.h"
-#include "cli/judged_context.h"
+#include "view/judged_context.h"
 #include "base/json_writer.h"
 #include "cli/options.h"
 #include "view/stored_charts.h"
@@ -115,8 +115,8 @@ static int take_judged(struct evaluation *evaluation, const struct judged_contex
 static int look_up(struct evaluation *evaluation, struct outcome *outcome)
 {
     struct judged_context judged;
-    int code =
-        judged_context_fetch(&evaluation->session, outcome->label->context_id, &judged, &evaluation->err);
+    int code = judged_context_fetch(evaluation->session.store, outcome->label->context_id, &judged,
+                                    &evaluation->err);
     if (code == 0)
         code = take_judged(evaluation, &judged, outcome);
     else if (code == ERR_NOT_FOUND)

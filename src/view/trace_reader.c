@@ -1,5 +1,6 @@
 #include "view/trace_reader.h"
 
+#include "base/hash.h"
 #include "mebo/mebo.h"
 
 #include <stdlib.h>
@@ -13,6 +14,16 @@ static int sensor_order(const void *a, const void *b)
 {
     const struct sensor *x = a, *y = b;
     return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static size_t keep_distinct(struct sensor *sensors, size_t count)
+{
+    size_t kept = 0;
+    qsort(sensors, count, sizeof *sensors, sensor_order);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || sensors[kept - 1].id != sensors[i].id)
+            sensors[kept++] = sensors[i];
+    return kept;
 }
 
 static int open_set(const struct store_chunk *chunks, size_t chunk_count, struct arena *arena,
@@ -30,7 +41,7 @@ static int open_set(const struct store_chunk *chunks, size_t chunk_count, struct
 static int list_sensors(const struct mebo_set *set, struct arena *arena, struct sensor **out, size_t *count,
                         size_t *unnamed, struct error *err)
 {
-    size_t most = 0, used = 0, kept = 0;
+    size_t most = 0, used = 0;
     for (size_t i = 0; i < set->count; i++)
         most += set->blobs[i].header.metric_count;
     struct sensor *sensors = arena_calloc(arena, most, sizeof *sensors);
@@ -46,12 +57,8 @@ static int list_sensors(const struct mebo_set *set, struct arena *arena, struct 
                 (*unnamed)++;
         }
     }
-    qsort(sensors, used, sizeof *sensors, sensor_order);
-    for (size_t i = 0; i < used; i++)
-        if (kept == 0 || sensors[kept - 1].id != sensors[i].id)
-            sensors[kept++] = sensors[i];
     *out = sensors;
-    *count = kept;
+    *count = keep_distinct(sensors, used);
     return 0;
 }
 
@@ -89,12 +96,29 @@ static int decode_columns(struct mebo_set *set, const struct sensor *sensors, si
     for (size_t i = 0; i < count; i++)
         ids[i] = sensors[i].id;
     int code = mebo_set_columns(set, ids, count, found, err);
+    *trace = (struct trace){.columns = columns};
     for (size_t i = 0; code == 0 && i < count; i++)
-        columns[i] = (struct trace_column){.sensor = sensors[i].id,
-                                           .count = found[i].count,
-                                           .time_us = found[i].times_us,
-                                           .value = found[i].values};
-    *trace = (struct trace){.columns = columns, .count = count};
+        if (found[i].found)
+            columns[trace->count++] = (struct trace_column){.sensor = sensors[i].id,
+                                                            .count = found[i].count,
+                                                            .time_us = found[i].times_us,
+                                                            .value = found[i].values};
+    return code;
+}
+
+int trace_read_sensors(const struct store_chunk *chunks, size_t chunk_count, const char *const *names,
+                       size_t count, struct arena *arena, struct trace *trace, struct error *err)
+{
+    struct mebo_set set;
+    struct sensor *sensors = arena_calloc(arena, count, sizeof *sensors);
+    if (sensors == NULL)
+        return error_set(err, ERR_NO_MEMORY, "no memory for %zu sensors", count);
+    for (size_t i = 0; i < count; i++)
+        sensors[i] = (struct sensor){hash64_text(names[i]), names[i]};
+    size_t distinct = keep_distinct(sensors, count);
+    int code = open_set(chunks, chunk_count, arena, &set, err);
+    if (code == 0)
+        code = decode_columns(&set, sensors, distinct, arena, trace, err);
     return code;
 }
 

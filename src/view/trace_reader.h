@@ -11,6 +11,11 @@
 int trace_read(const struct store_chunk *chunks, size_t chunk_count, struct arena *arena, struct trace *trace,
                const char *const **names, size_t *unnamed, struct error *err);
 
+/* As trace_read for the sensors of `names` alone (any order; of several with one name one). Those that the
+ * trace lacks are left out; columns are ascending by sensor. */
+int trace_read_sensors(const struct store_chunk *chunks, size_t chunk_count, const char *const *names,
+                       size_t count, struct arena *arena, struct trace *trace, struct error *err);
+
 /* Only the names, ascending by sensor; cheaper: no column is decoded. */
 int trace_read_names(const struct store_chunk *chunks, size_t chunk_count, struct arena *arena,
                      const char *const **names, size_t *count, struct error *err);

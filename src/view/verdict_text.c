@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void verdict_add_rules(uint32_t rules, struct strbuf *out)
@@ -151,6 +152,35 @@ int verdict_decode(const struct store_uchart *stored, struct arena *arena, struc
                                  stored->verdicts_length};
     int code = uchart_decode(&bytes, arena, uchart, err);
     return code ? error_prefix(err, code, "stored U-chart of %s", stored->key.context_id) : 0;
+}
+
+static int verdict_order(const void *a, const void *b)
+{
+    static const int rank[] = {
+        [VERDICT_ALARM] = 0, [VERDICT_MISSING] = 1, [VERDICT_LEARNING] = 2, [VERDICT_NORMAL] = 3};
+    const struct uchart_point *x = *(const struct uchart_point *const *)a;
+    const struct uchart_point *y = *(const struct uchart_point *const *)b;
+    if (x->state != y->state)
+        return rank[x->state] - rank[y->state];
+    if (x->state == VERDICT_ALARM && x->severity != y->severity)
+        return (int)y->severity - (int)x->severity;
+    double x_ratio = verdict_ratio(x), y_ratio = verdict_ratio(y);
+    x_ratio = isnan(x_ratio) ? 0 : x_ratio;
+    y_ratio = isnan(y_ratio) ? 0 : y_ratio;
+    if (x->state == VERDICT_ALARM && x_ratio != y_ratio)
+        return x_ratio > y_ratio ? -1 : 1;
+    return x < y ? -1 : 1; /* the order of the chart file */
+}
+
+const struct uchart_point **verdict_sort(const struct uchart *uchart, struct arena *arena)
+{
+    const struct uchart_point **points = arena_calloc(arena, uchart->count, sizeof *points);
+    if (points == NULL)
+        return NULL;
+    for (size_t i = 0; i < uchart->count; i++)
+        points[i] = &uchart->points[i];
+    qsort(points, uchart->count, sizeof *points, verdict_order);
+    return points;
 }
 
 const struct uchart_point *verdict_find(const struct uchart *uchart, const char *chart)

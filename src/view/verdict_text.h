@@ -33,6 +33,10 @@ void verdict_add_chart_rules(const struct chart *chart, struct strbuf *out);
 int verdict_decode(const struct store_uchart *stored, struct arena *arena, struct uchart *uchart,
                    struct error *err);
 
+/* The points in the order of showing: alarms by severity and distance, then what has no value, what is
+ * learning, what is normal. An array of uchart->count in `arena`; NULL without memory. */
+const struct uchart_point **verdict_sort(const struct uchart *uchart, struct arena *arena);
+
 /* The point of that chart; NULL when the U-chart has none. */
 const struct uchart_point *verdict_find(const struct uchart *uchart, const char *chart);
 

@@ -1,14 +1,15 @@
-#include "cli/judged_context.h"
+#include "view/judged_context.h"
 
 #include "base/json_writer.h"
 #include "view/verdict_text.h"
 
 #include <string.h>
 
-static int find(struct session *session, const char *id, struct judged_context *judged, struct error *err)
+static int find(struct store *store, struct store_wait *wait, const char *id, struct judged_context *judged,
+                struct error *err)
 {
-    store_find_context(session->store, id, store_wait_done, session->wait);
-    judged->found = session_reply(session);
+    store_find_context(store, id, store_wait_done, wait);
+    judged->found = store_wait_reply(wait);
     int code = judged->found->code;
     if (code == ERR_NOT_FOUND)
         return error_set(
@@ -43,18 +44,16 @@ static int parse(struct judged_context *judged, struct error *err)
     return code ? error_prefix(err, code, "stored announcement of %s", completion->key.context_id) : 0;
 }
 
-int judged_context_fetch(struct session *session, const char *id, struct judged_context *judged,
-                         struct error *err)
+static int fetch(struct store *store, struct store_wait *wait, const char *id, struct judged_context *judged,
+                 struct error *err)
 {
-    *judged = (struct judged_context){0};
-    arena_init(&judged->arena, 0);
-    int code = find(session, id, judged, err);
+    int code = find(store, wait, id, judged, err);
     if (code == 0)
         code = parse(judged, err);
     if (code)
         return code;
-    store_fetch_uchart(session->store, &judged->completion->key, store_wait_done, session->wait);
-    judged->judged = session_reply(session);
+    store_fetch_uchart(store, &judged->completion->key, store_wait_done, wait);
+    judged->judged = store_wait_reply(wait);
     code = judged->judged->code;
     if (code == ERR_NOT_FOUND)
         return 0;
@@ -64,6 +63,19 @@ int judged_context_fetch(struct session *session, const char *id, struct judged_
     }
     judged->stored = &judged->judged->ucharts[0];
     return verdict_decode(judged->stored, &judged->arena, &judged->uchart, err);
+}
+
+int judged_context_fetch(struct store *store, const char *id, struct judged_context *judged,
+                         struct error *err)
+{
+    *judged = (struct judged_context){0};
+    arena_init(&judged->arena, 0);
+    struct store_wait *wait = store_wait_new();
+    if (wait == NULL)
+        return error_set(err, ERR_NO_MEMORY, "no memory for a context");
+    int code = fetch(store, wait, id, judged, err);
+    store_wait_free(wait);
+    return code;
 }
 
 void judged_context_free(struct judged_context *judged)

@@ -1,10 +1,10 @@
 /* One stored context with what was made of it. */
-#ifndef CHAMBERLAIN_CLI_JUDGED_CONTEXT_H
-#define CHAMBERLAIN_CLI_JUDGED_CONTEXT_H
+#ifndef CHAMBERLAIN_VIEW_JUDGED_CONTEXT_H
+#define CHAMBERLAIN_VIEW_JUDGED_CONTEXT_H
 
 #include "chart/context.h"
 #include "chart/uchart.h"
-#include "cli/session.h"
+#include "store/store.h"
 
 struct judged_context {
     struct arena arena;
@@ -15,10 +15,10 @@ struct judged_context {
     struct uchart uchart;              /* decoded; empty without one */
 };
 
-/* Fetches a context and its U-chart by the context's id. ERR_NOT_FOUND says so and how to look for it;
- * ERR_CORRUPT for an announcement or a U-chart that cannot be read; the store's errors. Give it back with
- * judged_context_free, also after an error. */
-int judged_context_fetch(struct session *session, const char *id, struct judged_context *judged,
+/* Fetches a context and its U-chart by the context's id, and waits for them. ERR_NOT_FOUND says so and how to
+ * look for it; ERR_CORRUPT for an announcement or a U-chart that cannot be read; the store's errors. Give it
+ * back with judged_context_free, also after an error. */
+int judged_context_fetch(struct store *store, const char *id, struct judged_context *judged,
                          struct error *err);
 void judged_context_free(struct judged_context *judged);
 
