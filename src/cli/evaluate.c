@@ -1,6 +1,7 @@
 /* `chamberlain evaluate`: verdicts beside what is known about the runs. */
 #include "chart/rules.h"
 #include "cli/command.h"
+#include "cli/session.h"
 #include "view/judged_context.h"
 #include "base/json_writer.h"
 #include "cli/options.h"
