@@ -115,22 +115,72 @@ int names_completed(const char *cell, const char *tool, const char *chamber, cha
     return 0;
 }
 
+/* Reads "{prefix}{tool}.{chamber}.{rest}" and sets *rest; NULL there when the subject is not of that form. */
+static int parse_chamber(const char *subject, const char *prefix, char tool[static NAMES_BYTES],
+                         char chamber[static NAMES_BYTES], const char **rest, struct error *err)
+{
+    *rest = NULL;
+    if (strncmp(subject, prefix, strlen(prefix)) != 0)
+        return 0;
+    const char *s = subject + strlen(prefix);
+    const char *dot = strchr(s, '.');
+    const char *end = dot ? strchr(dot + 1, '.') : NULL;
+    if (end == NULL)
+        return 0;
+    int code = names_unescape(s, (size_t)(dot - s), tool, err);
+    if (code == 0)
+        code = names_unescape(dot + 1, (size_t)(end - dot - 1), chamber, err);
+    if (code)
+        return error_prefix(err, code, "subject %.200s", subject);
+    *rest = end + 1;
+    return 0;
+}
+
 int names_parse_completed(const char *cell, const char *subject, char tool[static NAMES_BYTES],
                           char chamber[static NAMES_BYTES], struct error *err)
 {
     char prefix[NAMES_BYTES];
-    names_subject(cell, "dc.", prefix);
-    if (strncmp(subject, prefix, strlen(prefix)) == 0) {
-        const char *s = subject + strlen(prefix);
-        const char *dot = strchr(s, '.');
-        const char *end = dot ? strchr(dot + 1, '.') : NULL;
-        if (end && strcmp(end, ".completed") == 0) {
-            int code = names_unescape(s, (size_t)(dot - s), tool, err);
-            if (code == 0)
-                code = names_unescape(dot + 1, (size_t)(end - dot - 1), chamber, err);
-            return code ? error_prefix(err, code, "subject %.200s", subject) : 0;
-        }
-    }
+    const char *rest;
+    int code = parse_chamber(subject, names_subject(cell, "dc.", prefix), tool, chamber, &rest, err);
+    if (code)
+        return code;
+    if (rest && strcmp(rest, "completed") == 0)
+        return 0;
     return error_set(err, ERR_INVALID, "subject '%.200s' is not %s{tool}.{chamber}.completed", subject,
                      prefix);
+}
+
+static const char *const SAMPLE_KINDS[] = {"start", "data", "end"};
+enum { SAMPLE_KIND_COUNT = sizeof SAMPLE_KINDS / sizeof *SAMPLE_KINDS };
+
+int names_samples(const char *cell, const char *tool, const char *chamber, enum names_sample_kind kind,
+                  char out[static NAMES_BYTES], struct error *err)
+{
+    char base[NAMES_BYTES];
+    int code = names_for_chamber(cell, "eqp", tool, chamber, base, err);
+    if (code)
+        return code;
+    if (snprintf(out, NAMES_BYTES, "%s.%s", base, SAMPLE_KINDS[kind]) >= NAMES_BYTES)
+        return error_set(err, ERR_LIMIT, "the subject of tool '%.40s...' would be longer than %d bytes", tool,
+                         NAMES_BYTES);
+    return 0;
+}
+
+int names_parse_samples(const char *cell, const char *subject, char tool[static NAMES_BYTES],
+                        char chamber[static NAMES_BYTES], enum names_sample_kind *kind, struct error *err)
+{
+    char prefix[NAMES_BYTES];
+    const char *rest;
+    int code = parse_chamber(subject, names_subject(cell, "eqp.", prefix), tool, chamber, &rest, err);
+    if (code)
+        return code;
+    for (int i = 0; rest && i < SAMPLE_KIND_COUNT; i++) {
+        if (strcmp(rest, SAMPLE_KINDS[i]) == 0) {
+            *kind = (enum names_sample_kind)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERR_INVALID,
+                     "subject '%.200s' is not %s{tool}.{chamber}.start, .data or .end; publish there",
+                     subject, prefix);
 }

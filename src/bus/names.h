@@ -22,6 +22,7 @@ enum {
 #define STREAM_NOTIFICATIONS "dc-notifications"
 #define STREAM_DEAD "dc-dead"
 #define STREAM_ALARMS "alarms"
+#define STREAM_SAMPLES "eqp-samples"
 
 /* A cell is "" or up to NAMES_CELL_MAX_BYTES of a-z 0-9 _. ERR_INVALID says so. */
 int names_check_cell(const char *cell, struct error *err);
@@ -46,6 +47,17 @@ int names_completed(const char *cell, const char *tool, const char *chamber, cha
 /* The tool and chamber of such a subject. ERR_INVALID when it is not one. */
 int names_parse_completed(const char *cell, const char *subject, char tool[static NAMES_BYTES],
                           char chamber[static NAMES_BYTES], struct error *err);
+
+/* What equipment says on "eqp.{tool}.{chamber}.{start|data|end}" (docs/collect.md). */
+enum names_sample_kind { NAMES_SAMPLE_START, NAMES_SAMPLE_DATA, NAMES_SAMPLE_END };
+
+/* Such a subject under the cell. Errors as names_escape, with which name is meant. */
+int names_samples(const char *cell, const char *tool, const char *chamber, enum names_sample_kind kind,
+                  char out[static NAMES_BYTES], struct error *err);
+
+/* The tool, chamber and kind of such a subject. ERR_INVALID when it is not one. */
+int names_parse_samples(const char *cell, const char *subject, char tool[static NAMES_BYTES],
+                        char chamber[static NAMES_BYTES], enum names_sample_kind *kind, struct error *err);
 
 /* "{prefix}.{tool}.{chamber}" under the cell, as alarms and dead letters use it. */
 int names_for_chamber(const char *cell, const char *prefix, const char *tool, const char *chamber,

@@ -130,6 +130,30 @@ static void a_completed_subject_names_tool_and_chamber(void **state)
     assert_int_equal(names_parse_completed("west", "dc.t.c.completed", tool, chamber, &err), ERR_INVALID);
 }
 
+static void sample_subjects_read_back(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"start", "data", "end"};
+    char subject[NAMES_BYTES], tool[NAMES_BYTES], chamber[NAMES_BYTES], expected[NAMES_BYTES];
+    struct error err;
+    for (int i = 0; i < 3; i++) {
+        enum names_sample_kind kind;
+        snprintf(expected, sizeof expected, "west.eqp.ETCH%%2E1.A.%s", kinds[i]);
+        assert_int_equal(names_samples("west", "ETCH.1", "A", (enum names_sample_kind)i, subject, &err), 0);
+        assert_string_equal(subject, expected);
+        assert_int_equal(names_parse_samples("west", subject, tool, chamber, &kind, &err), 0);
+        assert_string_equal(tool, "ETCH.1");
+        assert_string_equal(chamber, "A");
+        assert_int_equal(kind, i);
+    }
+    static const char *const wrong[] = {"eqp.T.C",          "eqp.T.C.stop", "eqp.T.C.data.x", "dc.T.C.data",
+                                        "west.eqp.T.C.end", "eqp..C.data",  "eqp.T.%41.data"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        enum names_sample_kind kind;
+        assert_int_equal(names_parse_samples("", wrong[i], tool, chamber, &kind, &err), ERR_INVALID);
+    }
+}
+
 static void ack_subjects_are_read_in_both_forms(void **state)
 {
     (void)state;
@@ -170,6 +194,7 @@ int main(void)
         cmocka_unit_test(what_no_name_escapes_to_is_refused),
         cmocka_unit_test(lengths_are_bounded),
         cmocka_unit_test(a_completed_subject_names_tool_and_chamber),
+        cmocka_unit_test(sample_subjects_read_back),
         cmocka_unit_test(ack_subjects_are_read_in_both_forms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
