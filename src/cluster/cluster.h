@@ -26,8 +26,9 @@
  *                                    the header, written last, by compare-and-set. What N owns is in force
  *                                    when the header names, for N, the version (`assigned`) and the KV
  *                                    revision of its key to.defender-N
- *     chambers      TOOL.CHAMBER     {"weight"}
- *                                    the roster (tokens as in subjects)
+ *     chambers      TOOL.CHAMBER     {"weight","observed"}
+ *                                    the roster (tokens as in subjects): points of a run, as registered;
+ *                                    points an hour, as observed by its owner (observer.h), or absent
  *
  * Incarnations are written as decimal text ("123"): JSON numbers of 64 bits do not survive every reader.
  *

@@ -318,6 +318,7 @@ bool commit_begin(struct cluster *c, enum commit_kind kind, bool cold, const cha
         return true;
     }
     commit->few = few_are_heard(c);
+    roster_weigh(c);
     owners_collect(c);
     if (!owners_compute(c, kind) || !parts_make(c, kind)) {
         commit_reset(commit);

@@ -432,6 +432,7 @@ static bool controller_reweigh(struct cluster *c)
         return false;
     c->roster.reweighed = false;
     k->next_reweigh_ms = c->now_ms + c->config.reweigh_ms;
+    roster_weigh(c);
     return controller_weights_drifted(c) &&
            controller_begin(c, COMMIT_RELEVEL, false, "weights have changed");
 }

@@ -260,7 +260,7 @@ void held_set_free(struct held_set *set)
     *set = (struct held_set){0};
 }
 
-int weight_parse(const char *json, size_t length, int64_t *weight, struct error *err)
+int weight_parse(const char *json, size_t length, int64_t *weight, double *observed, struct error *err)
 {
     json_t *document = document_load("chamber", json, length, err);
     if (document == NULL)
@@ -271,6 +271,8 @@ int weight_parse(const char *json, size_t length, int64_t *weight, struct error 
     if (!json_is_number(value) || !(number >= 0 && number < 9e15))
         code = error_set(err, ERR_CORRUPT, "a chamber's weight is not a number from 0 to 9e15");
     *weight = number >= 1 ? (int64_t)number : 1;
+    value = json_object_get(document, "observed");
+    *observed = json_is_number(value) ? json_number_value(value) : -1;
     json_decref(document);
     return code;
 }

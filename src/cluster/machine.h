@@ -192,11 +192,13 @@ struct peers {
 struct chamber {
     char *name;
     uint64_t hash;
-    int64_t weight;
-    bool listed;   /* in the bucket */
-    bool removed;  /* its key was deleted */
-    bool placed;   /* some defender owns it by the committed assignment */
-    int32_t owner; /* scratch of commit.c: number, or -1 */
+    int64_t registered; /* points of a run, or the default */
+    double observed;    /* points an hour; negative: not known */
+    int64_t weight;     /* what it counts with: roster_weigh makes it of both */
+    bool listed;        /* in the bucket */
+    bool removed;       /* its key was deleted */
+    bool placed;        /* some defender owns it by the committed assignment */
+    int32_t owner;      /* scratch of commit.c: number, or -1 */
 };
 
 struct roster {
@@ -204,8 +206,9 @@ struct roster {
     size_t count, capacity;
     uint32_t *slots; /* open addressing, place + 1 */
     size_t slot_count;
-    bool full;    /* more chambers than CLUSTER_CHAMBERS_MAX were named */
-    bool changed; /* there is something to place or to drop */
+    bool full;      /* more chambers than CLUSTER_CHAMBERS_MAX were named */
+    bool changed;   /* there is something to place or to drop */
+    bool unweighed; /* roster_weigh has something to do */
     int64_t changed_ms;
     bool reweighed;
 };
@@ -337,7 +340,8 @@ void header_free(struct header *header);
 /* Chambers are malloc'ed and sorted: held_set_free. */
 int to_parse(const char *json, size_t length, struct held_set *set, struct error *err);
 void held_set_free(struct held_set *set);
-int weight_parse(const char *json, size_t length, int64_t *weight, struct error *err);
+/* `observed`: negative when there is none. */
+int weight_parse(const char *json, size_t length, int64_t *weight, double *observed, struct error *err);
 
 /* member.c */
 void member_start(struct cluster *c);
@@ -396,6 +400,7 @@ struct chamber *roster_find(const struct roster *roster, const char *name);
 int64_t roster_place(struct cluster *c, const char *name);
 void roster_on_entry(struct cluster *c, const char *key, const char *value, size_t length);
 void roster_on_subjects(struct cluster *c, const struct cluster_event *event);
+void roster_weigh(struct cluster *c); /* before weights are used */
 void roster_clear(struct cluster *c);
 
 /* controller.c */

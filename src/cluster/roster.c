@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROSTER_IDLE 0.1
+#define ROSTER_HEAVIEST 9e15
+
 /* Where `name` is or belongs. */
 static size_t roster_slot(const struct roster *roster, const char *name, uint64_t hash)
 {
@@ -80,8 +83,8 @@ int64_t roster_place(struct cluster *c, const char *name)
     uint64_t hash = hash64_text(name);
     int64_t weight = c->config.default_weight;
     roster->slots[roster_slot(roster, name, hash)] = (uint32_t)roster->count + 1;
-    roster->items[roster->count] =
-        (struct chamber){.name = copy, .hash = hash, .weight = weight, .owner = -1};
+    roster->items[roster->count] = (struct chamber){
+        .name = copy, .hash = hash, .registered = weight, .observed = -1, .weight = weight, .owner = -1};
     return (int64_t)roster->count++;
 }
 
@@ -95,8 +98,9 @@ static void roster_note_change(struct cluster *c)
 void roster_on_entry(struct cluster *c, const char *key, const char *value, size_t length)
 {
     int64_t weight = c->config.default_weight;
+    double observed = -1;
     struct error err;
-    int code = value ? weight_parse(value, length, &weight, &err) : 0;
+    int code = value ? weight_parse(value, length, &weight, &observed, &err) : 0;
     if (code)
         trace(c, "chamber %.60s counts with weight %lld: %.100s", key, (long long)weight, err.text);
     int64_t place = strlen(key) < CLUSTER_KEY_BYTES ? roster_place(c, key) : -1;
@@ -108,10 +112,64 @@ void roster_on_entry(struct cluster *c, const char *key, const char *value, size
     chamber->listed = value != NULL;
     if (news)
         roster_note_change(c);
-    if (value && chamber->placed && weight != chamber->weight)
-        c->roster.reweighed = true;
-    if (value)
-        chamber->weight = weight;
+    bool same =
+        weight == chamber->registered && !(observed < chamber->observed) && !(observed > chamber->observed);
+    if (value == NULL || same)
+        return;
+    chamber->registered = weight;
+    chamber->observed = observed;
+    c->roster.unweighed = true;
+    c->roster.reweighed |= chamber->placed;
+}
+
+static int ratio_order(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* What a point an hour counts: the median, over the chambers that are observed, of what was registered by
+ * what is observed. So observed chambers and those that are only registered are of one unit, and a few
+ * chambers whose registration says nothing do not move it. 0: none is observed. */
+static double roster_ratio(struct cluster *c)
+{
+    const struct roster *roster = &c->roster;
+    double *ratios = malloc((roster->count ? roster->count : 1) * sizeof *ratios);
+    size_t count = 0;
+    if (ratios == NULL) {
+        c->failed = true;
+        return 0;
+    }
+    for (size_t i = 0; i < roster->count; i++) {
+        const struct chamber *chamber = &roster->items[i];
+        if (chamber->listed && chamber->observed > 0)
+            ratios[count++] = (double)chamber->registered / chamber->observed;
+    }
+    if (count > 1)
+        qsort(ratios, count, sizeof *ratios, ratio_order);
+    double ratio = count ? ratios[count / 2] : 0;
+    free(ratios);
+    return ratio;
+}
+
+/* A chamber counts with what is observed, and never with less than ROSTER_IDLE of what was registered: an
+ * idle one may start again at any moment. */
+void roster_weigh(struct cluster *c)
+{
+    if (!c->roster.unweighed)
+        return;
+    c->roster.unweighed = false;
+    double ratio = roster_ratio(c);
+    for (size_t i = 0; i < c->roster.count; i++) {
+        struct chamber *chamber = &c->roster.items[i];
+        double weight = (double)chamber->registered;
+        if (ratio > 0 && chamber->observed >= 0) {
+            double least = weight * ROSTER_IDLE;
+            weight = chamber->observed * ratio;
+            weight = weight < least ? least : weight < ROSTER_HEAVIEST ? weight : ROSTER_HEAVIEST;
+        }
+        chamber->weight = weight < 1 ? 1 : (int64_t)weight;
+    }
 }
 
 void roster_on_subjects(struct cluster *c, const struct cluster_event *event)

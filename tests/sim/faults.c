@@ -376,9 +376,13 @@ static bool weights_change(struct world *world)
 {
     world_trace(world, NULL, "weights change");
     size_t count = 1 + sim_random_below(&world->random, world->chamber_count);
+    bool observed = sim_random_chance(&world->random, 0.5);
     for (size_t i = 0; i < count; i++) {
         uint32_t chamber = (uint32_t)sim_random_below(&world->random, world->chamber_count);
-        world->weights[chamber] = sim_random_between(&world->random, 100, 12000);
+        if (observed)
+            world->observed[chamber] = sim_random_between(&world->random, 0, 120000);
+        else
+            world->weights[chamber] = sim_random_between(&world->random, 100, 12000);
         world_register(world, chamber);
     }
     invariants_disturbed(world, BOUND_JOIN_MS);

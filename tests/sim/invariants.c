@@ -397,17 +397,44 @@ static void check_stamp(struct world *world, const json_t *json)
           (unsigned long long)invariants->map_version);
 }
 
+static int compare_ratios(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* With what each chamber counts, by the words of docs/cluster.md. */
+static int64_t *weigh(const struct world *world, struct arena *arena)
+{
+    int64_t *weights = arena_calloc(arena, world->chambers_max, sizeof *weights);
+    double *ratios = arena_calloc(arena, world->chambers_max, sizeof *ratios);
+    size_t count = 0;
+    for (size_t c = 0; c < world->chambers_max; c++)
+        if (world->observed[c] > 0)
+            ratios[count++] = (double)world->weights[c] / (double)world->observed[c];
+    qsort(ratios, count, sizeof *ratios, compare_ratios);
+    for (size_t c = 0; c < world->chambers_max; c++) {
+        double registered = (double)world->weights[c], weight = registered;
+        if (count > 0 && world->observed[c] >= 0) {
+            weight = (double)world->observed[c] * ratios[count / 2];
+            weight = weight > registered / 10 ? weight : registered / 10;
+        }
+        weights[c] = weight < 1 ? 1 : (int64_t)weight;
+    }
+    return weights;
+}
+
 /* Moves allowed beside those of chambers whose owner has gone: the budget, or what balance needs at the
  * least. */
 static size_t moves_allowed(struct world *world, const struct commit *commit, size_t chambers)
 {
     struct invariants *invariants = world->invariants;
     struct assign_chamber *list = arena_calloc(&invariants->arena, world->chambers_max, sizeof *list);
+    const int64_t *weights = weigh(world, &invariants->arena);
     size_t count = 0;
     for (size_t c = 0; c < world->chambers_max; c++)
         if (commit->owners[c] != ASSIGN_NOBODY)
-            list[count++] =
-                (struct assign_chamber){world->names[c], world->weights[c], invariants->owners[c]};
+            list[count++] = (struct assign_chamber){world->names[c], weights[c], invariants->owners[c]};
     struct assign_input input = {.chambers = list,
                                  .chamber_count = count,
                                  .defenders = commit->members,
@@ -508,8 +535,9 @@ static void note_claim(struct world *world, const struct packet *packet)
 static void note_weight(struct world *world, const struct packet *packet)
 {
     json_t *json = document(packet);
-    world->weights[world_chamber(world, packet->key)] =
-        (int64_t)json_number_value(json_object_get(json, "weight"));
+    size_t chamber = world_chamber(world, packet->key);
+    world->weights[chamber] = (int64_t)json_number_value(json_object_get(json, "weight"));
+    world->observed[chamber] = -1;
     json_decref(json);
 }
 

@@ -471,7 +471,8 @@ static void serve_jetstream(struct world *world, struct packet *packet)
 static bool jetstream_delays(struct world *world, struct packet *packet)
 {
     if (world->now_us < world->stalled_until_us) {
-        if (sim_random_chance(&world->random, LOST_IN_STALL))
+        /* A pull that is lost is asked again when it expires: it comes late. */
+        if (packet->kind != PACKET_PULL && sim_random_chance(&world->random, LOST_IN_STALL))
             packet_free(packet);
         else
             sim_queue_add(&world->queue, world->stalled_until_us, arrive_up, packet, 0);

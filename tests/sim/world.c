@@ -56,7 +56,11 @@ size_t world_chamber(const struct world *world, const char *name)
 void world_register(struct world *world, uint32_t chamber)
 {
     char text[64];
-    int length = snprintf(text, sizeof text, "{\"weight\":%" PRId64 "}", world->weights[chamber]);
+    int length = snprintf(text, sizeof text, "{\"weight\":%" PRId64, world->weights[chamber]);
+    if (world->observed[chamber] >= 0)
+        length += snprintf(text + length, sizeof text - (size_t)length, ",\"observed\":%" PRId64,
+                           world->observed[chamber]);
+    length += snprintf(text + length, sizeof text - (size_t)length, "}");
     struct nats_value *value = nats_value_new(text, (size_t)length);
     nats_kv_put(world->nats, world->now_us, BUCKET_CHAMBERS, world->names[chamber], value, NULL);
     nats_value_drop(value);
@@ -70,11 +74,13 @@ static void open_chambers(struct world *world)
     world->chambers_max = count + count / 2 + 32;
     world->names = sim_alloc(world->chambers_max, sizeof *world->names);
     world->weights = sim_alloc(world->chambers_max, sizeof *world->weights);
+    world->observed = sim_alloc(world->chambers_max, sizeof *world->observed);
     world->known = sim_alloc(world->chambers_max, sizeof *world->known);
     bool equal = sim_random_chance(&world->random, 0.3);
     for (size_t i = 0; i < world->chambers_max; i++) {
         snprintf(world->names[i], sizeof world->names[i], "T%05zu.%zu", i / 2 % 100000, i % 2 + 1);
         world->weights[i] = equal ? 1000 : sim_random_between(&world->random, WEIGHT_MIN, WEIGHT_MAX);
+        world->observed[i] = -1;
     }
 }
 
@@ -200,5 +206,6 @@ void world_close(struct world *world)
     free(world->processes);
     free(world->names);
     free(world->weights);
+    free(world->observed);
     free(world->known);
 }

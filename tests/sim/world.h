@@ -291,9 +291,10 @@ struct world {
     size_t slots;
 
     char (*names)[SIM_NAME_BYTES]; /* "tool.chamber" */
-    int64_t *weights;
-    bool *known;          /* published to, or in the roster: someone must own it */
-    size_t chamber_count; /* in use, of chambers_max */
+    int64_t *weights;              /* as registered: points of a run */
+    int64_t *observed;             /* as its owner tells: points an hour; -1: not yet */
+    bool *known;                   /* published to, or in the roster: someone must own it */
+    size_t chamber_count;          /* in use, of chambers_max */
     size_t chambers_max;
 
     struct faults *faults;

@@ -807,6 +807,14 @@ void stage_set_weight(struct stage *stage, int number, int weight)
     entry_write(stage, BUCKET_CHAMBERS, key, value);
 }
 
+void stage_observe(struct stage *stage, int number, int weight, int per_hour)
+{
+    char key[32], value[64];
+    snprintf(key, sizeof key, "T%04d.C1", number);
+    snprintf(value, sizeof value, "{\"weight\":%d,\"observed\":%d}", weight, per_hour);
+    entry_write(stage, BUCKET_CHAMBERS, key, value);
+}
+
 void stage_add_chambers(struct stage *stage, int first, int count)
 {
     for (int i = first; i < first + count; i++)

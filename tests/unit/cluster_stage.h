@@ -21,6 +21,8 @@ void stage_free(struct stage *stage);
 void stage_add_chambers(struct stage *stage, int first, int count);
 void stage_remove_chamber(struct stage *stage, int number);
 void stage_set_weight(struct stage *stage, int number, int weight);
+/* The chamber, registered with `weight`, was seen to bring so many points an hour. */
+void stage_observe(struct stage *stage, int number, int weight, int per_hour);
 /* Messages wait in the stream for a chamber that nobody has registered. */
 void stage_add_orphan(struct stage *stage, const char *chamber);
 

@@ -217,6 +217,72 @@ static void weights_change(void **state)
     stage_free(stage);
 }
 
+static size_t owned_by(const struct stage *stage, const char *key, int chambers[static 64])
+{
+    size_t count = 0;
+    const char *owned = stage_value(stage, BUCKET_ASSIGNMENTS, key);
+    for (const char *at = strstr(owned, "\"T"); at && count < 64; at = strstr(at + 1, "\"T"))
+        chambers[count++] = atoi(at + 2);
+    return count;
+}
+
+/* Owners tell of 12 runs an hour of each chamber, as registered: that moves nothing. Then the chambers of one
+ * member turn out to be three times as busy: what moves is what the bounds demand, once, and every member
+ * that gains stays within them. */
+static void load_is_observed(void **state)
+{
+    (void)state;
+    struct stage *stage = stage_with(3, 60, &(struct cluster_config){.reweigh_ms = 20000});
+    for (int i = 1; i <= 60; i++)
+        stage_observe(stage, i, 1000, i % 2 ? 12000 : 12600);
+    stage_run(stage, 21000);
+    assert_int_equal(stage_count(stage, "weights have changed"), 0);
+
+    int busy[64];
+    size_t count = owned_by(stage, "to.defender-1", busy);
+    for (size_t i = 0; i < count; i++)
+        stage_observe(stage, busy[i], 1000, 36000);
+    stage_run(stage, 21000);
+    stage_expect(stage, "1 > weights have changed:");
+    const char *map = stage_value(stage, BUCKET_ASSIGNMENTS, "map");
+    double heaviest = atof(strstr(map, "\"heaviest\":") + strlen("\"heaviest\":"));
+    int moved = atoi(strstr(map, "\"moved\":") + strlen("\"moved\":"));
+    int least = atoi(strstr(map, "\"least\":") + strlen("\"least\":"));
+    assert_true(heaviest <= 1.2);
+    assert_in_range(moved, least, least + 1);
+    assert_in_range(moved, 1, 12);
+
+    stage_run(stage, 60000); /* nothing has changed since */
+    assert_int_equal(stage_count(stage, "weights have changed"), 1);
+    stage_check(stage, 60);
+    stage_free(stage);
+}
+
+/* Half the chambers are observed, the others registered only: both count in one unit, and nothing moves, be
+ * an hour's points many more than a run's. A chamber that is idle counts with a tenth, not with nothing. */
+static void some_are_observed(void **state)
+{
+    (void)state;
+    struct stage *stage = stage_with(3, 60, &(struct cluster_config){.reweigh_ms = 20000});
+    for (int i = 1; i <= 60; i += 2)
+        stage_observe(stage, i, 1000, 120000);
+    stage_run(stage, 21000);
+    assert_int_equal(stage_count(stage, "weights have changed"), 0);
+
+    int idle[64];
+    size_t count = owned_by(stage, "to.defender-1", idle);
+    for (size_t i = 0; i < count; i++)
+        stage_observe(stage, idle[i], 1000, 0);
+    stage_run(stage, 21000);
+    stage_expect(stage, "1 > weights have changed:");
+    const char *map = stage_value(stage, BUCKET_ASSIGNMENTS, "map");
+    const char *member = strstr(map, "\"defender-1\"");
+    int64_t weight = atoll(strstr(member, "\"weight\":") + strlen("\"weight\":"));
+    assert_true(weight >= 10000);
+    stage_check(stage, 60);
+    stage_free(stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +296,8 @@ int main(void)
         cmocka_unit_test(the_roster_grows_and_shrinks),
         cmocka_unit_test(an_orphan_is_adopted),
         cmocka_unit_test(weights_change),
+        cmocka_unit_test(load_is_observed),
+        cmocka_unit_test(some_are_observed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
