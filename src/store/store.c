@@ -5,7 +5,8 @@
 
 enum { STORE_NAME_MAX_BYTES = 1024, STORE_READER_THREADS_MAX = 64 };
 
-static const struct store_ops *const store_kinds[] = {&store_sqlite_ops, &store_cassandra_ops};
+static const struct store_ops *const store_kinds[] = {&store_sqlite_ops, &store_cassandra_ops,
+                                                      &store_failover_ops};
 
 static const struct store_ops *store_find_kind(const char *url, const char **place)
 {
@@ -34,8 +35,8 @@ int store_open(const char *url, const struct store_options *options, struct stor
     const struct store_ops *ops = url ? store_find_kind(url, &place) : NULL;
     if (ops == NULL || *place == '\0')
         return error_set(err, ERR_INVALID,
-                         "store \"%s\": not a store's address; write sqlite:PATH or "
-                         "cassandra:HOST,HOST[:PORT]/KEYSPACE",
+                         "store \"%s\": not a store's address; write sqlite:PATH, "
+                         "cassandra:HOST,HOST[:PORT]/KEYSPACE or failover:PRIMARY,,STANDBY",
                          url ? url : "");
     char *name = strdup(url);
     if (name == NULL)

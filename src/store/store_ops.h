@@ -136,6 +136,7 @@ struct store {
 };
 
 extern const struct store_ops store_sqlite_ops;
+extern const struct store_ops store_failover_ops;
 extern const struct store_ops store_cassandra_ops; /* in a build without the driver: says so when opened */
 
 #endif
