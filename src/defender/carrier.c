@@ -159,16 +159,17 @@ static size_t list_select(const struct chamber_list *a, const struct chamber_lis
     return count;
 }
 
-/* "dc.{tool}.{chamber}.completed" of each token, in `arena`. */
+/* The subjects of each token's chamber, in `arena`: "dc.{tool}.{chamber}.completed". */
 static const char **subjects_of(struct carrier *carrier, const char *const *tokens, size_t count,
                                 struct arena *arena)
 {
+    const struct carrier_kind *kind = &carrier->options.kind;
     const char **subjects;
     while ((subjects = arena_calloc(arena, count + 1, sizeof *subjects)) == NULL)
         uv_sleep(1);
     for (size_t i = 0; i < count; i++)
-        while ((subjects[i] = arena_printf(arena, "%s%sdc.%s.completed", carrier->cell,
-                                           *carrier->cell ? "." : "", tokens[i])) == NULL)
+        while ((subjects[i] = arena_printf(arena, "%s%s%s%s%s", carrier->cell, *carrier->cell ? "." : "",
+                                           kind->subject_prefix, tokens[i], kind->subject_suffix)) == NULL)
             uv_sleep(1);
     return subjects;
 }
@@ -196,22 +197,27 @@ static struct prewarm_chamber *names_of(const char *const *tokens, size_t count,
 
 /* --- owning chambers --- */
 
+static int64_t capacity(const struct carrier *carrier)
+{
+    return carrier->ports.worker.capacity(carrier->ports.worker.arg);
+}
+
 static void apply_want(struct carrier *carrier)
 {
     if (carrier->consumer)
-        consumer_want(carrier->consumer, carrier->pulling ? pipeline_capacity(carrier->ports.pipeline) : 0);
+        consumer_want(carrier->consumer, carrier->pulling ? capacity(carrier) : 0);
 }
 
 static void on_message(void *arg, const struct consumer_message *message)
 {
     struct carrier *carrier = arg;
-    pipeline_receive(carrier->ports.pipeline, message);
+    carrier->ports.worker.receive(carrier->ports.worker.arg, message);
 }
 
 static void on_lost(void *arg, const char *reason)
 {
     struct carrier *carrier = arg;
-    LOG_WARN("fenced: another has deleted this defender's consumer", LOG_STR("reason", reason));
+    LOG_WARN("fenced: another has deleted this process's consumer", LOG_STR("reason", reason));
     feed(carrier, &(struct cluster_event){.kind = EVENT_CONSUMER_LOST});
 }
 
@@ -256,7 +262,7 @@ static void let_go(struct carrier *carrier)
     arena_init(&arena, 0);
     const char **subjects = subjects_of(carrier, gone, count, &arena);
     for (size_t i = 0; i < count; i++)
-        pipeline_release_chamber(carrier->ports.pipeline, subjects[i]);
+        carrier->ports.worker.release_chamber(carrier->ports.worker.arg, subjects[i]);
     arena_free(&arena);
     free(gone);
 }
@@ -267,7 +273,7 @@ static void on_confirmed(void *arg)
 {
     struct carrier *carrier = arg;
     LOG_DEBUG("the chambers assigned are held", LOG_INT("chambers", carrier->wanted.count),
-              LOG_INT("capacity", pipeline_capacity(carrier->ports.pipeline)));
+              LOG_INT("capacity", capacity(carrier)));
     carrier->holding = HOLDING_IDLE;
     list_set(&carrier->owned, carrier->wanted.tokens, carrier->wanted.count);
     carrier->pulling = !carrier->draining;
@@ -286,7 +292,7 @@ static void on_filters(void *arg, int code, const struct error *error)
                           .kind = EVENT_FILTERS_IN_FORCE, .version = carrier->version, .code = code});
         return;
     }
-    histogram_record(&carrier->ports.metrics->filters, clock_mono_ns() - carrier->filters_set_ns);
+    histogram_record(carrier->ports.filters, clock_mono_ns() - carrier->filters_set_ns);
     hold_next(carrier);
 }
 
@@ -310,6 +316,10 @@ static void with_gained(struct carrier *carrier,
                                      void (*)(void *), void *),
                         void (*done)(void *))
 {
+    if (carrier->ports.prewarm == NULL) {
+        done(carrier);
+        return;
+    }
     const char **gained;
     size_t count = list_select(&carrier->wanted, &carrier->owned, false, &gained);
     struct arena arena;
@@ -425,7 +435,34 @@ static void on_fenced(void *arg, int code, int api_error, const struct error *er
                           .kind = EVENT_FENCED, .token = token, .code = code == ERR_NOT_FOUND ? 0 : code});
 }
 
-/* Subjects "dc.{tool}.{chamber}.completed" as "{tool}.{chamber}". */
+/* The "{tool}.{chamber}" of a subject of the stream, NULL when it is not one. Chambers may have several. */
+static const char *token_of(struct carrier *carrier, const char *subject, struct arena *arena)
+{
+    char prefix[NAMES_BYTES], tool[NAMES_BYTES], chamber[NAMES_BYTES];
+    names_subject(carrier->cell, carrier->options.kind.subject_prefix, prefix);
+    size_t skip = strlen(prefix);
+    if (strncmp(subject, prefix, skip) != 0)
+        return NULL;
+    const char *token = subject + skip, *dot = strchr(token, '.'), *end = dot ? strchr(dot + 1, '.') : NULL;
+    const char *suffix = carrier->options.kind.subject_suffix;
+    if (end == NULL || (strcmp(suffix, ".>") != 0 && strcmp(suffix, end) != 0) ||
+        names_unescape(token, (size_t)(dot - token), tool, NULL) ||
+        names_unescape(dot + 1, (size_t)(end - dot - 1), chamber, NULL))
+        return NULL;
+    return arena_strndup(arena, token, (size_t)(end - token));
+}
+
+static size_t drop_repeated(const char **tokens, size_t count)
+{
+    size_t kept = 0;
+    if (count > 0)
+        qsort(tokens, count, sizeof *tokens, compare_tokens);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || strcmp(tokens[i], tokens[kept - 1]) != 0)
+            tokens[kept++] = tokens[i];
+    return kept;
+}
+
 static void on_subjects(void *arg, int code, int api_error, const struct error *error, const json_t *response)
 {
     (void)api_error;
@@ -436,8 +473,6 @@ static void on_subjects(void *arg, int code, int api_error, const struct error *
         return;
     struct arena arena;
     arena_init(&arena, 0);
-    char prefix[NAMES_BYTES];
-    names_subject(carrier->cell, "dc.", prefix);
     json_t *subjects = code ? NULL : json_object_get(json_object_get(response, "state"), "subjects");
     const char **tokens = arena_calloc(&arena, json_object_size(subjects) + 1, sizeof *tokens);
     size_t count = 0;
@@ -445,18 +480,14 @@ static void on_subjects(void *arg, int code, int api_error, const struct error *
     json_t *waiting;
     json_object_foreach(subjects, subject, waiting)
     {
-        char tool[NAMES_BYTES], chamber[NAMES_BYTES];
-        size_t skip = strlen(prefix), end = strlen(".completed");
-        if (tokens == NULL || names_parse_completed(carrier->cell, subject, tool, chamber, NULL))
-            continue;
-        tokens[count] = arena_strndup(&arena, subject + skip, strlen(subject) - skip - end);
-        count += tokens[count] != NULL;
+        if (tokens && (tokens[count] = token_of(carrier, subject, &arena)) != NULL)
+            count++;
     }
     feed(carrier, &(struct cluster_event){.kind = EVENT_SUBJECTS,
                                           .token = token,
                                           .code = code,
                                           .chambers = tokens,
-                                          .chamber_count = count});
+                                          .chamber_count = tokens ? drop_repeated(tokens, count) : 0});
     arena_free(&arena);
 }
 
@@ -465,7 +496,7 @@ static void time_election(struct carrier *carrier, struct errand *errand)
 {
     struct cluster_status status;
     cluster_read_status(carrier->cluster, &status);
-    errand->timing = status.leads ? &carrier->ports.metrics->renew : &carrier->ports.metrics->acquire;
+    errand->timing = status.leads ? carrier->ports.renew : carrier->ports.acquire;
     errand->begun_ns = clock_mono_ns();
 }
 
@@ -499,10 +530,10 @@ static void publish_heartbeat(struct carrier *carrier, const struct cluster_hear
     struct strbuf json;
     strbuf_init(&json);
     cluster_heartbeat_format(heartbeat, &json);
-    snprintf(own, sizeof own, "cluster.heartbeat.%s", heartbeat->id);
+    snprintf(own, sizeof own, "%s.%s", carrier->options.kind.heartbeats, heartbeat->id);
     names_subject(carrier->cell, own, subject);
     if (bus_publish(carrier->ports.bus, subject, json.text, json.length, NULL))
-        carrier->ports.metrics->heartbeat_errors++;
+        ++*carrier->ports.heartbeat_errors;
     strbuf_free(&json);
 }
 
@@ -523,9 +554,10 @@ static void fence(struct carrier *carrier, const struct cluster_action *action)
 
 static void list_subjects(struct carrier *carrier, const struct cluster_action *action)
 {
-    char call[NAMES_BYTES + 16], all[NAMES_BYTES];
+    char call[NAMES_BYTES + 16], own[NAMES_BYTES], all[NAMES_BYTES];
+    snprintf(own, sizeof own, "%s>", carrier->options.kind.subject_prefix);
     snprintf(call, sizeof call, "STREAM.INFO.%s", carrier->stream);
-    json_t *body = json_pack("{s:s}", "subjects_filter", names_subject(carrier->cell, "dc.>", all));
+    json_t *body = json_pack("{s:s}", "subjects_filter", names_subject(carrier->cell, own, all));
     jetstream_call(carrier->ports.bus, call, body, 0, on_subjects, errand_new(carrier, action->token));
     json_decref(body);
 }
@@ -630,13 +662,14 @@ static void on_heartbeat(void *arg, const struct bus_message *message)
 
 static void hear(struct carrier *carrier, bool on)
 {
-    char subject[NAMES_BYTES];
+    char own[NAMES_BYTES], subject[NAMES_BYTES];
     struct error err;
+    snprintf(own, sizeof own, "%s.*", carrier->options.kind.heartbeats);
     if (carrier->heartbeats)
         bus_unsubscribe(carrier->heartbeats);
     carrier->heartbeats = NULL;
-    if (on && bus_subscribe(carrier->ports.bus, names_subject(carrier->cell, "cluster.heartbeat.*", subject),
-                            on_heartbeat, carrier, &carrier->heartbeats, &err))
+    if (on && bus_subscribe(carrier->ports.bus, names_subject(carrier->cell, own, subject), on_heartbeat,
+                            carrier, &carrier->heartbeats, &err))
         LOG_ERROR("heartbeats cannot be heard", LOG_STR("error", err.text));
 }
 
@@ -666,7 +699,7 @@ static void begin_drain(struct carrier *carrier)
     carrier->draining = true;
     carrier->pulling = false;
     apply_want(carrier);
-    pipeline_stop(carrier->ports.pipeline);
+    carrier->ports.worker.stop(carrier->ports.worker.arg);
 }
 
 static void carry_out(struct carrier *carrier, const struct cluster_action *action)
@@ -777,7 +810,7 @@ static void on_pulse(uv_timer_t *timer)
     if (gap_ms < PAUSE_MS)
         return;
     LOG_WARN("stood still; letting go of what is held", LOG_INT("ms", gap_ms));
-    pipeline_abandon_all(carrier->ports.pipeline);
+    carrier->ports.worker.abandon_all(carrier->ports.worker.arg);
 }
 
 /* --- connection --- */
@@ -860,7 +893,7 @@ void carrier_on_disconnected(struct carrier *carrier)
 void carrier_on_capacity(struct carrier *carrier)
 {
     apply_want(carrier);
-    if (carrier->draining && !carrier->stopped && pipeline_idle(carrier->ports.pipeline)) {
+    if (carrier->draining && !carrier->stopped && carrier->ports.worker.idle(carrier->ports.worker.arg)) {
         carrier->draining = false;
         feed(carrier, &(struct cluster_event){.kind = EVENT_DRAINED});
     }
@@ -902,10 +935,13 @@ int carrier_open(const struct carrier_options *options, const struct carrier_por
     carrier->options = *options;
     carrier->ports = *ports;
     snprintf(carrier->cell, sizeof carrier->cell, "%s", options->cell);
-    names_stream(carrier->cell, STREAM_NOTIFICATIONS, carrier->stream);
-    for (int bucket = 0; bucket < BUCKET_COUNT; bucket++)
-        names_stream(carrier->cell, cluster_bucket_name((enum cluster_bucket)bucket),
-                     carrier->buckets[bucket]);
+    names_stream(carrier->cell, options->kind.stream, carrier->stream);
+    for (int bucket = 0; bucket < BUCKET_COUNT; bucket++) {
+        char name[NAMES_BYTES];
+        snprintf(name, sizeof name, "%s%s", options->kind.bucket_prefix,
+                 cluster_bucket_name((enum cluster_bucket)bucket));
+        names_stream(carrier->cell, name, carrier->buckets[bucket]);
+    }
     arena_init(&carrier->owned.arena, 0);
     arena_init(&carrier->wanted.arena, 0);
     int code = cluster_create(&options->cluster, &carrier->cluster, err);

@@ -506,6 +506,47 @@ static int open_pipeline(struct defender *defender, struct error *err)
     return code;
 }
 
+static void worker_receive(void *arg, const struct consumer_message *message)
+{
+    pipeline_receive(arg, message);
+}
+
+static int64_t worker_capacity(void *arg)
+{
+    return pipeline_capacity(arg);
+}
+
+static void worker_release_chamber(void *arg, const char *subject)
+{
+    pipeline_release_chamber(arg, subject);
+}
+
+static void worker_abandon_all(void *arg)
+{
+    pipeline_abandon_all(arg);
+}
+
+static void worker_stop(void *arg)
+{
+    pipeline_stop(arg);
+}
+
+static bool worker_idle(void *arg)
+{
+    return pipeline_idle(arg);
+}
+
+static struct carrier_worker worker_of(struct defender *defender)
+{
+    return (struct carrier_worker){.receive = worker_receive,
+                                   .capacity = worker_capacity,
+                                   .release_chamber = worker_release_chamber,
+                                   .abandon_all = worker_abandon_all,
+                                   .stop = worker_stop,
+                                   .idle = worker_idle,
+                                   .arg = defender->pipeline};
+}
+
 /* Never the same twice, also for processes that start at one moment on one machine. */
 static uint64_t make_incarnation(void)
 {
@@ -525,9 +566,16 @@ static int open_cluster(struct defender *defender, struct error *err)
     uint64_t incarnation = make_incarnation();
     int code = options->seat ? seat_take(options->seat, incarnation, &defender->seat, err) : 0;
     if (code == 0)
-        code = provision_open(defender->bus, &defender->loop, defender->cell, options->replicas, &events,
+        code = provision_open(defender->bus, &defender->loop, defender->cell, options->replicas,
+                              provision_context_streams, PROVISION_CONTEXT_STREAMS, &events,
                               &defender->provision, err);
-    struct carrier_options carrier_options = {.cluster = {.incarnation = incarnation,
+    static const struct carrier_kind kind = {.stream = STREAM_NOTIFICATIONS,
+                                             .subject_prefix = "dc.",
+                                             .subject_suffix = ".completed",
+                                             .bucket_prefix = "",
+                                             .heartbeats = "cluster.heartbeat"};
+    struct carrier_options carrier_options = {.kind = kind,
+                                              .cluster = {.incarnation = incarnation,
                                                           .predecessor = defender->seat.predecessor,
                                                           .version = options->version,
                                                           .group = options->group,
@@ -544,9 +592,12 @@ static int open_cluster(struct defender *defender, struct error *err)
     struct carrier_ports ports = {.loop = &defender->loop,
                                   .mailbox = defender->mailbox,
                                   .bus = defender->bus,
-                                  .pipeline = defender->pipeline,
+                                  .worker = worker_of(defender),
                                   .prewarm = defender->prewarm,
-                                  .metrics = &defender->metrics,
+                                  .acquire = &defender->metrics.acquire,
+                                  .renew = &defender->metrics.renew,
+                                  .filters = &defender->metrics.filters,
+                                  .heartbeat_errors = &defender->metrics.heartbeat_errors,
                                   .changed = on_cluster_changed,
                                   .stopped = on_cluster_stopped,
                                   .arg = defender};

@@ -13,8 +13,13 @@ enum {
     DUPLICATE_WINDOW_S = 120,
     ALARM_DUPLICATE_WINDOW_S = 3600, /* a context judged again within it raises no alarm twice */
     ALARM_MAX_AGE_S = 90 * 86400,
-    DEAD_MAX_AGE_S = 365 * 86400,
-    STREAM_COUNT = 3
+    DEAD_MAX_AGE_S = 365 * 86400
+};
+
+const struct provision_stream provision_context_streams[PROVISION_CONTEXT_STREAMS] = {
+    {STREAM_NOTIFICATIONS, "dc.>", "workqueue", 0, 0, DUPLICATE_WINDOW_S},
+    {STREAM_DEAD, "dead.>", "limits", DEAD_MAX_AGE_S, 0, DUPLICATE_WINDOW_S},
+    {STREAM_ALARMS, "alarms.>", "limits", ALARM_MAX_AGE_S, 0, ALARM_DUPLICATE_WINDOW_S},
 };
 
 struct provision {
@@ -22,9 +27,11 @@ struct provision {
     char cell[64];
     int replicas;
     struct provision_events events;
+    const struct provision_stream *streams;
+    size_t stream_count;
     size_t next; /* the stream that is looked at */
     bool busy;
-    char created[64]; /* birthday of dc-notifications */
+    char created[64]; /* birthday of the first */
     uv_timer_t retry;
     int open_calls;
     bool closing, timer_closed;
@@ -39,19 +46,13 @@ static void free_if_done(struct provision *provision)
 static struct stream_spec stream_spec_at(const struct provision *provision, size_t i,
                                          char name[static NAMES_BYTES], char subject[static NAMES_BYTES])
 {
-    static const struct {
-        const char *name, *subject, *retention;
-        int64_t max_age_s, duplicate_window_s;
-    } streams[STREAM_COUNT] = {
-        {STREAM_NOTIFICATIONS, "dc.>", "workqueue", 0, DUPLICATE_WINDOW_S},
-        {STREAM_DEAD, "dead.>", "limits", DEAD_MAX_AGE_S, DUPLICATE_WINDOW_S},
-        {STREAM_ALARMS, "alarms.>", "limits", ALARM_MAX_AGE_S, ALARM_DUPLICATE_WINDOW_S},
-    };
-    return (struct stream_spec){.name = names_stream(provision->cell, streams[i].name, name),
-                                .subject = names_subject(provision->cell, streams[i].subject, subject),
-                                .retention = streams[i].retention,
-                                .max_age_s = streams[i].max_age_s,
-                                .duplicate_window_s = streams[i].duplicate_window_s,
+    const struct provision_stream *stream = &provision->streams[i];
+    return (struct stream_spec){.name = names_stream(provision->cell, stream->name, name),
+                                .subject = names_subject(provision->cell, stream->subject, subject),
+                                .retention = stream->retention,
+                                .max_age_s = stream->max_age_s,
+                                .max_bytes = stream->max_bytes,
+                                .duplicate_window_s = stream->duplicate_window_s,
                                 .replicas = provision->replicas};
 }
 
@@ -68,7 +69,8 @@ static void note_birthday(struct provision *provision, const json_t *response)
     bool replaced = provision->created[0] && strcmp(provision->created, created) != 0;
     snprintf(provision->created, sizeof provision->created, "%s", created);
     if (replaced) {
-        LOG_WARN("the notification stream was created anew; what was waiting comes from the store's outbox");
+        LOG_WARN("a stream was created anew: what was waiting in it is lost there",
+                 LOG_STR("stream", provision->streams[0].name));
         provision->events.replaced(provision->events.arg);
     }
 }
@@ -103,7 +105,7 @@ static void on_stream(void *arg, int code, int api_error, const struct error *er
 
 static void look_at_next(struct provision *provision)
 {
-    if (provision->next == STREAM_COUNT) {
+    if (provision->next == provision->stream_count) {
         provision->busy = false;
         provision->events.ready(provision->events.arg);
         return;
@@ -131,6 +133,7 @@ void provision_on_disconnected(struct provision *provision)
 }
 
 int provision_open(struct bus *bus, uv_loop_t *loop, const char *cell, int replicas,
+                   const struct provision_stream *streams, size_t stream_count,
                    const struct provision_events *events, struct provision **out, struct error *err)
 {
     struct provision *provision = calloc(1, sizeof *provision);
@@ -138,6 +141,8 @@ int provision_open(struct bus *bus, uv_loop_t *loop, const char *cell, int repli
         return error_set(err, ERR_NO_MEMORY, "no memory for the streams");
     provision->bus = bus;
     provision->replicas = replicas;
+    provision->streams = streams;
+    provision->stream_count = stream_count;
     provision->events = *events;
     snprintf(provision->cell, sizeof provision->cell, "%s", cell);
     uv_timer_init(loop, &provision->retry);
