@@ -161,6 +161,32 @@ def test_those_leave_again(cluster, size, measured):
     assert theirs <= count <= 1.1 * theirs + 0.05 * size.chambers
 
 
+def test_a_canary_is_held_to_its_share(cluster, size, measured):
+    """One of another group joins while contexts flow. It is given a part of the chambers, never more than its share, and is
+    seen apart; when it leaves, only its chambers move."""
+    cluster.bring_to(size.defenders)
+    cluster.begin_flow()
+    before = cluster.owners()
+    canary = cluster.start_member("--group", "canary", "--share", "4%", *NOBODY_COUNTS)
+    until(lambda: cluster.is_shared_by(ids := cluster.ids()) and len(ids) == size.defenders + 1,
+          lambda: f"the canary to own chambers\n{cluster.story(0)}", 60, POLL_S)
+    cluster.wait_until_settled()
+    name = cluster.id_of(canary)
+    groups = {member["id"]: member["group"] for member in cluster.status()["members"]}
+    while_there = cluster.owners()
+    share = sum(owner == name for owner in while_there.values()) / size.chambers
+    measured("canary of 4 %", "its part of the chambers", f"{100 * share:.1f} %", required="4 %")
+    assert [member for member, group in groups.items() if group == "canary"] == [name]
+    assert 0 < share <= 0.04
+    assert all(while_there[chamber] == name for chamber in moved(before, while_there))
+    cluster.end([canary], signal.SIGTERM)
+    assert canary.wait(30) == 0
+    until(lambda: cluster.is_shared_by(cluster.ids()), "its chambers to be owned again", 60, POLL_S)
+    cluster.assert_whole()
+    gone = moved(while_there, cluster.owners())
+    assert gone and all(while_there[chamber] == name for chamber in gone)
+
+
 def crash(cluster, size, measured, name, victims):
     """Kills them and measures; returns when all is whole again."""
     flowing = cluster.begin_flow()
@@ -416,7 +442,6 @@ def test_two_cells_on_one_server_do_not_see_each_other(make_cluster, size, measu
     assert len(east.status()["members"]) == defenders and len(west.status()["members"]) == defenders - 1
 
 
-@pytest.mark.full
 def test_the_node_that_leads_the_stream_is_killed(make_cluster, size, measured):
     """Three nats-servers, everything replicated. The node with the stream's leader dies under load and comes back."""
     cluster = make_cluster()
