@@ -22,6 +22,9 @@ enum {
 #define STREAM_NOTIFICATIONS "dc-notifications"
 #define STREAM_DEAD "dc-dead"
 #define STREAM_ALARMS "alarms"
+
+/* When an announcement was sent, in microseconds of wall time: how long it was under way. */
+#define BUS_HEADER_ANNOUNCED "Chamberlain-Announced-Us"
 #define STREAM_SAMPLES "eqp-samples"
 
 /* A cell is "" or up to NAMES_CELL_MAX_BYTES of a-z 0-9 _. ERR_INVALID says so. */

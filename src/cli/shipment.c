@@ -247,8 +247,10 @@ static void ship_to_stream(struct shipment *shipment)
         shipment_failed(shipment, code, &err);
         return;
     }
-    struct bus_header header = {"Nats-Msg-Id", completion->key.context_id};
-    jetstream_publish(session->bus, subject, &header, 1, completion->announcement,
+    char now[24];
+    snprintf(now, sizeof now, "%lld", (long long)clock_wall_us());
+    struct bus_header headers[] = {{"Nats-Msg-Id", completion->key.context_id}, {BUS_HEADER_ANNOUNCED, now}};
+    jetstream_publish(session->bus, subject, headers, 2, completion->announcement,
                       strlen(completion->announcement), on_announced, shipment);
 }
 

@@ -130,6 +130,12 @@ static void add_times(const struct exposition *e, struct strbuf *out)
     prometheus_single_histogram(out, "defender_process_time_seconds",
                                 "From receipt to acknowledgement of a context.",
                                 &e->metrics->steps[STEP_TOTAL]);
+    prometheus_single_histogram(out, "defender_delivery_seconds",
+                                "From when the stream had taken a context until its defender received it.",
+                                &e->metrics->delivery);
+    prometheus_single_histogram(out, "defender_announcement_seconds",
+                                "From when a context was announced until its defender received it.",
+                                &e->metrics->announcement);
     prometheus_begin(out, "defender_step_duration_seconds", PROMETHEUS_HISTOGRAM,
                      "Each step of the process time.");
     for (int step = 0; step < STEP_TOTAL; step++) {

@@ -25,8 +25,11 @@ enum metrics_step {
 
 struct metrics {
     struct histogram steps[STEP_COUNT];
-    struct histogram cache_hit, cache_miss;   /* history look-ups apart */
-    struct histogram acquire, renew;          /* of the leader's lease: from the write to its answer */
+    struct histogram cache_hit, cache_miss; /* history look-ups apart */
+    struct histogram acquire, renew;        /* of the leader's lease: from the write to its answer */
+    struct histogram delivery; /* from when the stream had taken a message until it came here first; by both
+                                  machines' clocks */
+    struct histogram announcement;            /* likewise from when its announcer sent it */
     struct histogram store_read, store_write; /* calls to the store for contexts being judged */
     struct histogram filters;                 /* a change of the consumer's filters, until it is in force */
     struct histogram rebalance; /* from a change of the assignment begun until all have it in force */

@@ -293,6 +293,19 @@ static void read_headers(struct job *job, const struct bus_message *message)
     job->no_ripple = ripple && strcmp(ripple, "no") == 0;
 }
 
+/* How long the message was under way. What waited in the stream, for an owner or for its turn, is in it. */
+static void time_delivery(struct metrics *metrics, const struct consumer_message *message)
+{
+    const char *announced = bus_message_header(message->bus, BUS_HEADER_ANNOUNCED);
+    int64_t now_us = clock_wall_us(), announced_us = announced ? strtoll(announced, NULL, 10) : 0;
+    if (message->deliveries > 1)
+        return;
+    if (now_us >= message->stored_us)
+        histogram_record(&metrics->delivery, 1000 * (now_us - message->stored_us));
+    if (announced_us > 0 && now_us >= announced_us)
+        histogram_record(&metrics->announcement, 1000 * (now_us - announced_us));
+}
+
 static struct job *job_new(struct pipeline *pipeline, const struct consumer_message *message)
 {
     struct job *job = must_calloc(sizeof *job);
@@ -329,6 +342,7 @@ void pipeline_receive(struct pipeline *pipeline, const struct consumer_message *
         return; /* it stays in the stream */
     struct metrics *metrics = pipeline->ports.metrics;
     metrics->received++;
+    time_delivery(metrics, message);
     if (metrics->first_received_us == 0)
         metrics->first_received_us = clock_wall_us();
     job = job_new(pipeline, message);
