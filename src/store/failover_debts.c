@@ -353,7 +353,8 @@ void *failover_run_payer(void *arg)
 
 struct round {
     size_t listed, payable, paid, stuck, away;
-    bool full; /* there may be more than were listed */
+    size_t awaited; /* not payable yet, but older than this reconciliation: it does not end without them */
+    bool full;      /* there may be more than were listed */
 };
 
 static int compare_keys(const struct store_debt *a, const struct store_debt *b)
@@ -386,14 +387,17 @@ static bool is_payable(struct failover *failover, const struct store_debt *debt,
 
 /* Moves the payable ones to the front, a fair choice of them when they are too many, and gives their number.
  */
-static size_t choose(struct failover *failover, struct store_debt *debts, size_t count, size_t *payable)
+static size_t choose(struct failover *failover, struct store_debt *debts, size_t count, struct round *round)
 {
     size_t kept = 0, most = failover->mode == STORE_MODE_PRIMARY ? ELSEWHERE_AT_A_TIME : FAILOVER_BATCH;
     int64_t now_us = clock_wall_us();
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if (is_payable(failover, &debts[i], now_us))
             debts[kept++] = debts[i];
-    *payable = kept;
+        else if (debts[i].owner != failover->instance && debts[i].put_us < failover->mode_since_us)
+            round->awaited++;
+    }
+    round->payable += kept;
     if (kept <= most)
         return kept;
     /* Other processes pay too: each begins elsewhere. */
@@ -436,11 +440,10 @@ static void pay_kind(struct failover *failover, struct store_wait *wait, enum st
     bool away = reply->code != 0;
     pthread_mutex_lock(&failover->lock);
     failover_note(failover, SIDE_STANDBY, false, &reply->error, failover_is_away(reply->code));
-    size_t payable = 0, chosen = away ? 0 : choose(failover, reply->debts, reply->debt_count, &payable);
+    size_t chosen = away ? 0 : choose(failover, reply->debts, reply->debt_count, round);
     pthread_mutex_unlock(&failover->lock);
     round->away += away;
     round->listed += away ? 0 : reply->debt_count;
-    round->payable += payable;
     round->full = round->full || (!away && reply->debt_count == STORE_DEBTS_LISTED);
     if (chosen > 0)
         pay_all(failover, reply->debts, chosen, dues, round);
@@ -490,7 +493,7 @@ static void begin_to_hold(struct failover *failover)
 static bool decide(struct failover *failover, const struct round *round, int64_t *hold_end_ns)
 {
     size_t left = round->payable - (round->paid < round->payable ? round->paid : round->payable);
-    bool nothing_more = round->away == 0 && !round->full && left <= round->stuck;
+    bool nothing_more = round->away == 0 && !round->full && left <= round->stuck && round->awaited == 0;
     if (failover->mode != STORE_MODE_RECONCILING || failover->closing)
         return false;
     if (failover->holding && nothing_more && round->paid == 0) {
@@ -506,7 +509,8 @@ static bool decide(struct failover *failover, const struct round *round, int64_t
         pthread_cond_signal(&failover->keeper_wake);
         return false;
     }
-    bool few = round->away == 0 && !round->full && round->payable <= FAILOVER_HOLD_BELOW + round->stuck;
+    bool few = round->away == 0 && !round->full && round->awaited == 0 &&
+               round->payable <= FAILOVER_HOLD_BELOW + round->stuck;
     if (!failover->holding && few && failover->abandoned == 0) {
         begin_to_hold(failover);
         *hold_end_ns = clock_mono_ns() + failover->times.hold_ms * 1000000;
