@@ -4,6 +4,7 @@
 #include "cli/chart_file.h"
 #include "cli/command.h"
 #include "cli/natsserver.h"
+#include "cli/scaler.h"
 #include "cli/session.h"
 #include "cli/supervisor.h"
 
@@ -51,8 +52,10 @@ static const struct command command = {
 };
 
 struct up {
-    const char *dir_given, *charts_file, *store_given, *log_level, *log_format;
-    int64_t nats_port, http_port, defenders;
+    const char *dir_given, *charts_file, *store_given, *log_level, *log_format, *defenders_given;
+    int64_t nats_port, http_port;
+    size_t defenders; /* to begin with */
+    struct scaler_options scale;
     const char *compute_threads, *sweep_age, *sweep_interval, *ack_wait, *missing_delay, *tchart_retention,
         *uchart_retention;
     bool retain_by_event;
@@ -77,6 +80,9 @@ struct up {
     uv_signal_t roll_signal;
     bool roll_asked;
     int rolls; /* successors have seats of their own */
+    struct scaler scaler;
+    uv_timer_t scale_timer;
+    bool scale_due;
 };
 
 /* --- the directory --- */
@@ -348,7 +354,8 @@ static int start_defender(struct up *up, size_t seat, struct supervised **child,
     setenv("CHAMBERLAIN_PARENT_PID", parent, 1);
     char expected[32], seat_file[PATH_MAX + 96];
     snprintf(seat_file, sizeof seat_file, "%s/%s.%d.seat", up->dir, name, up->rolls);
-    snprintf(expected, sizeof expected, "%lld", (long long)up->defenders);
+    /* Where the number changes nobody knows how many there will be. */
+    snprintf(expected, sizeof expected, "%zu", scaler_is_on(&up->scaler) ? 0 : up->defenders);
     const char *argv[SUPERVISOR_ARGUMENTS_MAX] = {
         up->self,      "defend",      "--nats",       up->nats_url,   "--store",         up->store_url,
         "--log-level", up->log_level, "--log-format", up->log_format, "--version-label", up->version,
@@ -489,6 +496,46 @@ static void on_roll_signal(uv_signal_t *handle, int number)
     uv_stop(&up->loop);
 }
 
+/* --- scaling --- */
+
+static int scale_out(struct up *up, struct session *session, struct error *err)
+{
+    int code = start_defender(up, up->seat_count, &up->seats[up->seat_count], err);
+    if (code)
+        return code;
+    up->seat_count++;
+    write_cluster_file(up);
+    return wait_for_state(up, session, up->seats[up->seat_count - 1], is_at_work, err);
+}
+
+/* The newest goes, and finishes what it has in flight. It keeps its place in the list until it has ended. */
+static void scale_in(struct up *up)
+{
+    struct supervised *leaving = up->seats[up->seat_count - 1];
+    supervised_end(leaving, SIGTERM, DEFENDER_STOP_MS);
+    while (supervised_is_running(leaving))
+        pause_ms(up, 10);
+    up->seats[--up->seat_count] = NULL;
+    write_cluster_file(up);
+}
+
+static void scale(struct up *up, struct session *session)
+{
+    struct error err;
+    enum autoscale_decision decision = scaler_ask(&up->scaler, session, up->seat_count);
+    if (decision == AUTOSCALE_OUT && scale_out(up, session, &err))
+        LOG_ERROR("could not start one more defender", LOG_STR("error", err.text));
+    else if (decision == AUTOSCALE_IN)
+        scale_in(up);
+}
+
+static void on_scale_timer(uv_timer_t *timer)
+{
+    struct up *up = timer->data;
+    up->scale_due = true;
+    uv_stop(&up->loop);
+}
+
 /* Defenders first, so that what they finish can still be acknowledged. */
 static void stop_children(struct up *up)
 {
@@ -517,7 +564,7 @@ static void on_signal(uv_signal_t *handle, int number)
 static int start_defenders(struct up *up, struct error *err)
 {
     int code = 0;
-    while (code == 0 && up->seat_count < (size_t)up->defenders) {
+    while (code == 0 && up->seat_count < up->defenders) {
         code = start_defender(up, up->seat_count, &up->seats[up->seat_count], err);
         if (code == 0)
             up->seat_count++;
@@ -537,8 +584,14 @@ static int stay(struct up *up, struct error *err)
         printf("ready\n");
         fflush(stdout);
     }
+    if (scaler_is_on(&up->scaler))
+        uv_timer_start(&up->scale_timer, on_scale_timer, scaler_interval_ms(&up->scaler),
+                       scaler_interval_ms(&up->scaler));
     while (code == 0 && !up->stopping) {
         uv_run(&up->loop, UV_RUN_DEFAULT);
+        if (up->scale_due && !up->stopping)
+            scale(up, &session);
+        up->scale_due = false;
         if (up->roll_asked)
             roll(up, &session);
         up->roll_asked = false;
@@ -578,6 +631,8 @@ static int open_supervision(struct up *up, struct error *err)
     uv_signal_start(&up->interrupt, on_signal, SIGINT);
     uv_signal_init(&up->loop, &up->roll_signal);
     up->roll_signal.data = up;
+    uv_timer_init(&up->loop, &up->scale_timer);
+    up->scale_timer.data = up;
     uv_signal_start(&up->roll_signal, on_roll_signal, SIGUSR1);
     return supervisor_open(&up->loop, write_cluster_file, up, &up->supervisor, err);
 }
@@ -588,6 +643,7 @@ static void close_supervision(struct up *up)
     uv_close((uv_handle_t *)&up->term, NULL);
     uv_close((uv_handle_t *)&up->interrupt, NULL);
     uv_close((uv_handle_t *)&up->roll_signal, NULL);
+    uv_close((uv_handle_t *)&up->scale_timer, NULL);
     uv_run(&up->loop, UV_RUN_DEFAULT);
     uv_loop_close(&up->loop);
 }
@@ -650,14 +706,23 @@ int cli_up(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "roll") == 0)
         return cli_up_roll(argc - 1, argv + 1);
     static struct up up = {
-        .log_level = "info", .log_format = "text", .defenders = 1, .version = CHAMBERLAIN_VERSION};
+        .log_level = "info", .log_format = "text", .defenders_given = "1", .version = CHAMBERLAIN_VERSION};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
         {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT",
          "of nats-server (default: last time's, else 4222, else a free one)"},
         {"http-port", OPTION_INTEGER, &up.http_port, "PORT",
          "kept for the dashboard, which this version does not have yet"},
-        {"defenders", OPTION_INTEGER, &up.defenders, "N", "how many defenders (default 1)"},
+        {"defenders", OPTION_TEXT, &up.defenders_given, "N",
+         "how many defenders (default 1), or from how many to how many as load asks for: 3..10"},
+        {"scale-p95", OPTION_DURATION, &up.scale.p95_us, "TIME",
+         "one more when the process time's 95th percentile is over this (default 5s)"},
+        {"scale-after", OPTION_DURATION, &up.scale.after_us, "TIME",
+         "... for this long (default 5min; the percentile is that of a fifth of it)"},
+        {"scale-idle", OPTION_DURATION, &up.scale.idle_us, "TIME",
+         "one less after so long at rest, with a fifth of that percentile (default 10min)"},
+        {"scale-per", OPTION_DURATION, &up.scale.per_us, "TIME",
+         "at most two such changes in this time (default 1h)"},
         {"compute-threads", OPTION_TEXT, &up.compute_threads, "N",
          "threads of each defender that calculate (default: one a core)"},
         {"version-label", OPTION_TEXT, &up.version, "TEXT",
@@ -691,12 +756,12 @@ int cli_up(int argc, char **argv)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "up");
-    int code = up.defenders >= 1 && up.defenders <= UP_DEFENDERS_MAX
-                   ? 0
-                   : error_set(&err, ERR_INVALID, "--defenders %lld: choose 1 to %d", (long long)up.defenders,
-                               UP_DEFENDERS_MAX);
-    if (code == 0)
+    size_t most;
+    int code = scaler_parse_range(up.defenders_given, UP_DEFENDERS_MAX, &up.defenders, &most, &err);
+    if (code == 0) {
+        scaler_init(&up.scaler, up.defenders, most, &up.scale);
         code = make_dir(&up, &err);
+    }
     if (code == 0) {
         take_store_option(&up);
         code = name_store(&up, &err);
