@@ -53,7 +53,8 @@ int cli_defend(int argc, char **argv)
                                        .key_file = getenv("CHAMBERLAIN_NATS_KEY"),
                                        .version = CHAMBERLAIN_VERSION};
     int64_t pool = 0, expected = 0, in_flight = 0, threads = 0, replicas = 0, cache_mb = 0, ack_wait_us = 0,
-            sweep_age_us = 0, sweep_interval_us = 0, missing_delay_us = 0, http_port = 0;
+            sweep_age_us = 0, sweep_interval_us = 0, missing_delay_us = 0, http_port = 0, load_memory_us = 0,
+            reweigh_us = 0;
     const char *level = "info", *format = "text";
     const struct command_option table[] = {
         {"nats", OPTION_TEXT, &options.nats_url, "URL", "NATS server, or several with commas"},
@@ -83,6 +84,10 @@ int cli_defend(int argc, char **argv)
          "how often that is looked for (default 10s)"},
         {"missing-delay", OPTION_DURATION, &missing_delay_us, "TIME",
          "first wait for a T-chart that is not there, doubled 3 times (default 1s)"},
+        {"load-memory", OPTION_DURATION, &load_memory_us, "TIME",
+         "the load of chambers is observed over this time (default 2h)"},
+        {"reweigh", OPTION_DURATION, &reweigh_us, "TIME",
+         "chambers move for a changed load alone at most this often (default 1h)"},
         {"tchart-retention", OPTION_DURATION, &options.tchart_retention_us, "TIME",
          "traces are kept this long (default 3d)"},
         {"uchart-retention", OPTION_DURATION, &options.uchart_retention_us, "TIME",
@@ -122,6 +127,8 @@ int cli_defend(int argc, char **argv)
     options.sweep_age_ms = sweep_age_us / 1000;
     options.sweep_interval_ms = sweep_interval_us / 1000;
     options.missing_delay_ms = missing_delay_us / 1000;
+    options.load_memory_ms = load_memory_us / 1000;
+    options.reweigh_ms = reweigh_us / 1000;
     die_with_parent();
     return defender_run(&options, &err) ? command_failed(&command, &err) : 0;
 }

@@ -919,6 +919,11 @@ void carrier_status(const struct carrier *carrier, struct cluster_status *status
     cluster_read_status(carrier->cluster, status);
 }
 
+bool carrier_owns(const struct carrier *carrier, const char *chamber)
+{
+    return cluster_owns(carrier->cluster, chamber);
+}
+
 static void init_timer(struct carrier *carrier, uv_timer_t *timer)
 {
     uv_timer_init(carrier->ports.loop, timer);

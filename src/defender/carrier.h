@@ -75,4 +75,7 @@ void carrier_stop(struct carrier *carrier);
 
 void carrier_status(const struct carrier *carrier, struct cluster_status *status);
 
+/* As cluster_owns: `chamber` is "{tool}.{chamber}" as subject tokens. */
+bool carrier_owns(const struct carrier *carrier, const char *chamber);
+
 #endif

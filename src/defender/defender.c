@@ -12,6 +12,7 @@
 #include "defender/provision.h"
 #include "defender/seat.h"
 #include "defender/sweep.h"
+#include "defender/weigher.h"
 #include "http/role.h"
 
 #include <inttypes.h>
@@ -36,6 +37,7 @@ struct defender {
     struct provision *provision;
     struct carrier *carrier;
     struct sweep *sweep;
+    struct weigher *weigher;
     struct metrics metrics;
     struct http_role *http; /* NULL: no port was given */
     int64_t rebalance_ns;   /* when the change under way began, 0: none */
@@ -473,6 +475,18 @@ static int open_bus(struct defender *defender, struct error *err)
     return bus_open(&bus_options, &defender->loop, defender->mailbox, &events, &defender->bus, err);
 }
 
+static void on_judged(void *arg, const char *subject, int64_t points)
+{
+    struct defender *defender = arg;
+    weigher_note(defender->weigher, subject, points);
+}
+
+static bool owns(void *arg, const char *chamber)
+{
+    struct defender *defender = arg;
+    return carrier_owns(defender->carrier, chamber);
+}
+
 static int open_pipeline(struct defender *defender, struct error *err)
 {
     const struct defender_options *options = defender->options;
@@ -490,6 +504,7 @@ static int open_pipeline(struct defender *defender, struct error *err)
                                    .metrics = &defender->metrics,
                                    .capacity_changed = on_capacity_changed,
                                    .stream_missing = on_stream_missing,
+                                   .judged = on_judged,
                                    .arg = defender};
     int code = pipeline_open(&pipeline_options, &ports, &defender->pipeline, err);
     struct sweep_ports sweep_ports = {.loop = &defender->loop,
@@ -583,7 +598,8 @@ static int open_cluster(struct defender *defender, struct error *err)
                                                           .pool = options->pool,
                                                           .expected_members = options->expected_members,
                                                           .id_ttl_ms = DEFENDER_ID_TTL_MS,
-                                                          .lease_ttl_ms = DEFENDER_LEASE_TTL_MS},
+                                                          .lease_ttl_ms = DEFENDER_LEASE_TTL_MS,
+                                                          .reweigh_ms = options->reweigh_ms},
                                               .cell = defender->cell,
                                               .ack_wait_ms = options->ack_wait_ms,
                                               .max_ack_pending = (int64_t)options->max_in_flight *
@@ -603,6 +619,10 @@ static int open_cluster(struct defender *defender, struct error *err)
                                   .arg = defender};
     if (code == 0)
         code = carrier_open(&carrier_options, &ports, &defender->carrier, err);
+    struct weigher_ports weigher_ports = {
+        .loop = &defender->loop, .bus = defender->bus, .owns = owns, .arg = defender};
+    if (code == 0)
+        code = weigher_open(&weigher_ports, defender->cell, options->load_memory_ms, &defender->weigher, err);
     if (code == 0)
         carrier_status(defender->carrier, &defender->cluster);
     return code;
@@ -655,6 +675,8 @@ static bool close_parts(struct defender *defender)
         provision_close(defender->provision);
     if (defender->bus)
         bus_close(defender->bus);
+    if (defender->weigher)
+        weigher_close(defender->weigher);
     uv_timer_t *timers[] = {&defender->drain_timer, &defender->charts_poll, &defender->expire_timer};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         if (timers[i]->loop)

@@ -36,6 +36,8 @@ struct defender_options {
     int64_t ack_wait_ms;
     int64_t sweep_age_ms, sweep_interval_ms;
     int64_t missing_delay_ms;
+    int64_t load_memory_ms; /* the load of chambers is observed over this time: 2 h */
+    int64_t reweigh_ms;     /* chambers move for changed weights alone at most this often: 1 h */
     int64_t tchart_retention_us, uchart_retention_us; /* 3 days, 1 year */
     bool retain_by_event;                             /* by the run's end instead of when the store took it */
     const char *http_bind;                            /* 127.0.0.1 */

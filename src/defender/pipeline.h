@@ -56,6 +56,9 @@ struct pipeline_ports {
     struct metrics *metrics;
     void (*capacity_changed)(void *arg); /* pipeline_capacity may have changed */
     void (*stream_missing)(void *arg);   /* a stream that should be there is not */
+    /* A context of `points` samples, announced on `subject`, was judged: by its own announcement, not a
+     * replay's, and for the first time. */
+    void (*judged)(void *arg, const char *subject, int64_t points);
     void *arg;
 };
 

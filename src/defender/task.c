@@ -528,6 +528,8 @@ static void run_written(void *target, void *argument)
         job->pipeline->ports.metrics->judged++;
     else
         job->pipeline->ports.metrics->rejudged++;
+    if (task->own && !job->replay)
+        job->pipeline->ports.judged(job->pipeline->ports.arg, job->subject, task->context.point_count);
     job_task_done(job);
 }
 

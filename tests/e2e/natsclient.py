@@ -150,6 +150,16 @@ class NatsClient:
                 pass
         return found
 
+    def bucket(self, name):
+        """What a key-value bucket holds: key -> the JSON of its newest value."""
+        async def read():
+            bucket = await self._js.key_value(name)
+            return {key: json.loads((await bucket.get(key)).value) for key in await bucket.keys()}
+        try:
+            return self._call(read())
+        except (NotFoundError, nats.js.errors.NoKeysError):
+            return {}
+
     def purge(self, stream):
         self._call(self._js.purge_stream(stream))
 
