@@ -395,12 +395,15 @@ static void write_metrics(void *arg, struct strbuf *out)
     struct cluster_status cluster;
     cache_read_statistics(defender->cache, &cache);
     carrier_status(defender->carrier, &cluster);
+    struct store_health health;
+    store_health(defender->store, &health);
     const char *store = defender->options->store_url;
     bool sqlite = strncmp(store, "sqlite:", strlen("sqlite:")) == 0;
     uint64_t connections = bus_connections(defender->bus);
     struct exposition exposition = {.metrics = &defender->metrics,
                                     .cluster = &cluster,
                                     .cache = &cache,
+                                    .store_health = &health,
                                     .version = defender->options->version,
                                     .group = defender->options->group,
                                     .store = sqlite ? "sqlite" : "cassandra",

@@ -190,6 +190,24 @@ static void add_store(const struct exposition *e, struct strbuf *out)
     prometheus_add(out, "defender_store_errors_total", &operation, 1, (double)e->metrics->store_write_errors);
 }
 
+/* Of a store with a standby; any other is `single`. */
+static void add_failover(const struct exposition *e, struct strbuf *out)
+{
+    const struct store_health *health = e->store_health;
+    prometheus_begin(out, "defender_store_mode", PROMETHEUS_GAUGE,
+                     "1 for what the store with a standby is at, 0 for others; single: it has none.");
+    for (int mode = STORE_MODE_SINGLE; mode <= STORE_MODE_RECONCILING; mode++) {
+        struct prometheus_label label = {"mode", store_mode_name((enum store_mode)mode)};
+        prometheus_add(out, "defender_store_mode", &label, 1, (int)health->mode == mode);
+    }
+    prometheus_single(out, "defender_store_debts", PROMETHEUS_GAUGE,
+                      "Writes that the standby has and the primary has not yet, as listed last.",
+                      health->debts_known > 0 ? (double)health->debts_known : 0);
+    prometheus_single(out, "defender_store_debts_stuck", PROMETHEUS_GAUGE,
+                      "Such writes that could not be copied although both stores answer.",
+                      (double)health->debts_stuck);
+}
+
 /* Of the leader; on the others the gauges are 0 and the counters stand. */
 static void add_leader(const struct exposition *e, struct strbuf *out)
 {
@@ -230,6 +248,7 @@ void exposition_write(const struct exposition *exposition, struct strbuf *out)
     add_times(exposition, out);
     add_cache(exposition, out);
     add_store(exposition, out);
+    add_failover(exposition, out);
     add_leader(exposition, out);
     prometheus_add_process(out, exposition->started_us);
 }

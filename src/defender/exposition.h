@@ -6,12 +6,14 @@
 #include "cluster/cluster.h"
 #include "defender/metrics.h"
 #include "store/cache.h"
+#include "store/failover.h"
 
 /* What they are made of; all borrowed during the call. */
 struct exposition {
     const struct metrics *metrics;
     const struct cluster_status *cluster;
     const struct cache_statistics *cache;
+    const struct store_health *store_health;
     const char *version, *group;
     const char *store; /* "sqlite" or "cassandra" */
     int64_t started_us;
