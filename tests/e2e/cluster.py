@@ -170,7 +170,7 @@ class Cluster(Fab):
 
     def write_cluster_file(self):
         (self.dir / "cluster.json").write_text(json.dumps(
-            {"nats": self.url, "store": f"sqlite:{self.store}", "cell": self.cell, "children": {}}))
+            {"nats": self.url, "store": self.store_url, "cell": self.cell, "children": {}}))
 
     def observe(self):
         """Hears every decision of every defender from now on."""
@@ -198,7 +198,7 @@ class Cluster(Fab):
         self._seats += 1
         cell = ("--cell", self.cell) if self.cell else ()
         process = self._start([self.binary, "defend", "--seat", str(self.dir / f"seat-{self._seats}"), "--nats", self.url,
-                               "--store", f"sqlite:{self.store}", "--compute-threads", "1", "--sweep-age", "1h", *cell,
+                               "--store", self.store_url, "--compute-threads", "1", "--sweep-age", "1h", *cell,
                                *map(str, options or self.options)], f"member-{self._seats}.log")
         self.members[process.pid] = process
         return process

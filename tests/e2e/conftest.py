@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from cassandra import CassandraFab, Nodes
 from cluster import Figures
 from fab import Fab
 from traces import CHARTS
@@ -19,16 +20,17 @@ FIGURES = pytest.StashKey[Figures]()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: at full size, minutes each; only with -m full (make test-full)")
+    config.addinivalue_line("markers", "cluster_cassandra: several Cassandra nodes; only with -m cluster_cassandra (make test-cluster)")
     config.stash[FIGURES] = Figures()
 
 
 def pytest_collection_modifyitems(config, items):
-    """The full size is asked for by its mark, and is left out otherwise."""
-    if "full" in config.getoption("-m"):
-        return
-    full = [item for item in items if item.get_closest_marker("full")]
-    items[:] = [item for item in items if item not in full]
-    config.hook.pytest_deselected(items=full)
+    """What takes minutes is asked for by its mark, and is left out otherwise."""
+    for mark in ("full", "cluster_cassandra"):
+        if mark not in config.getoption("-m"):
+            marked = [item for item in items if item.get_closest_marker(mark)]
+            items[:] = [item for item in items if item not in marked]
+            config.hook.pytest_deselected(items=marked)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -75,6 +77,24 @@ def make_fab(binary, tmp_path):
 def fab(make_fab):
     """A fab in which nothing runs yet."""
     return make_fab("fab")
+
+
+@pytest.fixture(scope="session")
+def cassandra(tmp_path_factory):
+    """One node for all tests; that of scripts/test, when it has started one."""
+    given = os.environ.get("CHAMBERLAIN_TEST_CASSANDRA")
+    nodes = Nodes(given or tmp_path_factory.mktemp("cassandra")).start()
+    yield nodes
+    if not given:
+        nodes.stop()
+
+
+@pytest.fixture
+def cassandra_fab(binary, tmp_path, cassandra):
+    """A fab whose store is a new keyspace of that node; nothing else runs yet."""
+    fab = CassandraFab(binary, tmp_path / "fab", cassandra)
+    yield fab
+    fab.close()
 
 
 @pytest.fixture

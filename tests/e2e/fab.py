@@ -69,6 +69,10 @@ class Fab:
         self._started = []  # every process of ours, for the end
         self._clients = []
 
+    @property
+    def store_url(self):
+        return f"sqlite:{self.store}"
+
     # --- under `chamberlain up` ---
 
     def up(self, *options):
@@ -118,7 +122,7 @@ class Fab:
         self.server = self._start([find_nats_server(), "-c", str(config)], "nats-server.log")
         until(self.server_greets, "nats-server")
         (self.dir / "cluster.json").write_text(json.dumps(
-            {"nats": self.url, "store": f"sqlite:{self.store}", "cell": "", "children": {}}))
+            {"nats": self.url, "store": self.store_url, "cell": "", "children": {}}))
 
     def server_greets(self):
         try:
@@ -130,7 +134,7 @@ class Fab:
     def start_defender(self, *options, ready=True):
         self.defender_options = options or self.defender_options
         self.defender = self._start([self.binary, "defend", "--seat", str(self.dir / "defender.seat"), "--expected", "1", "--nats", self.url, "--store",
-                                     f"sqlite:{self.store}", *self.defender_options], "defender-0.log")
+                                     self.store_url, *self.defender_options], "defender-0.log")
         if ready:
             client = self.nats()
             until(lambda: self._is_stable(client), "the defender to be STABLE")
