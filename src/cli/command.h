@@ -67,5 +67,6 @@ int cli_replay(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_evaluate(int argc, char **argv);
 int cli_store(int argc, char **argv);
+int cli_web(int argc, char **argv);
 
 #endif

@@ -18,6 +18,7 @@ static const struct {
     {"status", cli_status, "show defenders, contexts and process times"},
     {"assignments", cli_assignments, "show which defender owns which chambers"},
     {"charts", cli_charts, "check, learn, use, list and show charts"},
+    {"web", cli_web, "serve the dashboard, the HTTP API and the cluster's metrics"},
     {"alarms", cli_alarms, "show alarms, or follow them"},
     {"context", cli_context, "show the verdict of every chart of one context"},
     {"evaluate", cli_evaluate, "compare verdicts with labels: faults found, false alarms"},

@@ -44,7 +44,7 @@ static int locate_by_dir(struct session *session, const char *dir, struct error 
                                      path, dir);
 }
 
-static int locate(struct session *session, const char *dir, struct error *err)
+int session_locate(struct session *session, const char *dir, struct error *err)
 {
     const char *nats = getenv("CHAMBERLAIN_NATS");
     const char *store = getenv("CHAMBERLAIN_STORE");
@@ -78,7 +78,7 @@ static int check_store_exists(const struct session *session, struct error *err)
 int session_open(struct session *session, const char *dir, int needs, struct error *err)
 {
     *session = (struct session){0};
-    int code = locate(session, dir, err);
+    int code = session_locate(session, dir, err);
     if (code)
         return code;
     uv_loop_init(&session->loop);

@@ -25,6 +25,10 @@ struct session {
 
 enum session_needs { SESSION_STORE = 1, SESSION_NATS = 2 };
 
+/* Fills in only where the cluster is (nats_url, store_url, cell, dir), as session_open finds it. ERR_NOT_FOUND,
+ * ERR_INVALID, ERR_CORRUPT. */
+int session_locate(struct session *session, const char *dir, struct error *err);
+
 /* Where the cluster is: `dir` (as `chamberlain up --dir` made it) when given, else CHAMBERLAIN_NATS and
  * CHAMBERLAIN_STORE, else the directory ./chamberlain-data. Then opens what is needed (bits of enum
  * session_needs). Errors say what to do. */

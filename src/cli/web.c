@@ -1,0 +1,96 @@
+/* `chamberlain web`: the HTTP API and the dashboard of a cluster. */
+#include "cli/command.h"
+#include "cli/options.h"
+#include "cli/session.h"
+
+#include "base/log.h"
+#include "web/web.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static const struct command command = {
+    .name = "web",
+    .operands = "",
+    .summary = "Serves the dashboard, the HTTP API (docs/api.md) and the metrics of the whole cluster, until "
+               "SIGTERM or "
+               "SIGINT.\n"
+               "On this machine only, unless --http-bind says otherwise: it asks nobody for a password.",
+    .examples = "  chamberlain web --dir fab\n"
+                "  chamberlain web --dir fab --http-port 9000",
+};
+
+/* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
+static void die_with_parent(void)
+{
+    const char *parent = getenv("CHAMBERLAIN_PARENT_PID");
+    if (parent == NULL)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != (pid_t)atoi(parent)) /* gone before the line above */
+        raise(SIGTERM);
+}
+
+static void on_listening(void *arg, int port)
+{
+    const struct web_options *options = arg;
+    const char *bind = options->bind ? options->bind : "127.0.0.1";
+    bool six = strchr(bind, ':') != NULL;
+    printf("http://%s%s%s:%d/\n", six ? "[" : "", bind, six ? "]" : "", port);
+    fflush(stdout);
+}
+
+static int set_up_log(const char *level_text, const char *format_text, struct error *err)
+{
+    enum log_level level;
+    enum log_format format;
+    if (!log_level_parse(level_text, &level) || !log_format_parse(format_text, &format))
+        return error_set(err, ERR_INVALID,
+                         "--log-level takes debug, info, warn or error; --log-format takes text or json");
+    log_setup(level, format, "web");
+    return 0;
+}
+
+int cli_web(int argc, char **argv)
+{
+    const char *dir = NULL, *level = "info", *format = "text";
+    int64_t port = WEB_DEFAULT_PORT;
+    struct web_options options = {.version = CHAMBERLAIN_VERSION,
+                                  .credentials_file = getenv("CHAMBERLAIN_NATS_CREDENTIALS"),
+                                  .ca_file = getenv("CHAMBERLAIN_NATS_CA"),
+                                  .certificate_file = getenv("CHAMBERLAIN_NATS_CERTIFICATE"),
+                                  .key_file = getenv("CHAMBERLAIN_NATS_KEY"),
+                                  .listening = on_listening,
+                                  .arg = &options};
+    const struct command_option table[] = {
+        OPTION_DIR(&dir),
+        {"http-port", OPTION_INTEGER, &port, "PORT", "default 8080; 0: a free one, which is printed"},
+        {"http-bind", OPTION_TEXT, &options.bind, "ADDRESS", "address to listen on (default 127.0.0.1)"},
+        {"version-label", OPTION_TEXT, &options.version, "TEXT", "version shown (default: the software's)"},
+        {"log-level", OPTION_TEXT, &level, "LEVEL", "debug, info, warn or error (default info)"},
+        {"log-format", OPTION_TEXT, &format, "FORMAT", "text or json (default text)"},
+    };
+    enum command_next next = command_parse(&command, table, OPTION_COUNT(table), argc, argv, NULL);
+    if (next != COMMAND_RUN)
+        return next == COMMAND_HELP ? 0 : EXIT_USAGE;
+    struct error err;
+    struct session session = {0};
+    int code = set_up_log(level, format, &err);
+    if (code == 0 && port > 65535)
+        code = error_set(&err, ERR_INVALID, "--http-port %lld: choose 1 to 65535, or 0 for a free one",
+                         (long long)port);
+    if (code == 0)
+        code = session_locate(&session, dir, &err);
+    if (code)
+        return command_failed(&command, &err);
+    options.port = (int)port;
+    options.nats_url = session.nats_url;
+    options.store_url = session.store_url;
+    options.cell = session.cell;
+    die_with_parent();
+    return web_run(&options, &err) ? command_failed(&command, &err) : 0;
+}
