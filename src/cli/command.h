@@ -61,6 +61,7 @@ int cli_wait(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_charts(int argc, char **argv);
 int cli_alarms(int argc, char **argv);
+int cli_notify(int argc, char **argv);
 int cli_assignments(int argc, char **argv);
 int cli_context(int argc, char **argv);
 int cli_replay(int argc, char **argv);

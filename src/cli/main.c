@@ -20,6 +20,7 @@ static const struct {
     {"charts", cli_charts, "check, learn, use, list and show charts"},
     {"web", cli_web, "serve the dashboard, the HTTP API and the cluster's metrics"},
     {"alarms", cli_alarms, "show alarms, or follow them"},
+    {"notify", cli_notify, "tell Alertmanager, webhooks and files of alarms"},
     {"context", cli_context, "show the verdict of every chart of one context"},
     {"evaluate", cli_evaluate, "compare verdicts with labels: faults found, false alarms"},
     {"replay", cli_replay, "judge stored contexts again"},
