@@ -1,6 +1,8 @@
-/* `chamberlain simulate`: a fab that makes load, and faults whose truth is known. Runs are made by a pool of
- * threads, stored in the order in which they end, and announced; a bounded number is on its way at a time. */
+/* `chamberlain simulate`: a fab that makes load, and faults whose truth is known. Its equipment says what its
+ * runs do, for a collector (equipment.h). Or, with --direct, runs are made whole by a pool of threads, stored
+ * in the order in which they end, and announced (shipment.h). A bounded number is on its way at a time. */
 #include "cli/command.h"
+#include "cli/equipment.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "cli/shipment.h"
@@ -22,20 +24,22 @@ enum {
     IN_FLIGHT_MIN = 8,
     PACE_MS = 200, /* at most, between two looks at the clock (and at Ctrl-C) */
     RATE_MAX = 5000,
+    BATCH_US = 10 * 1000 * 1000,
     RUNS_DEFAULT = 10
 };
 
 static const struct command command = {
     .name = "simulate",
     .operands = "",
-    .summary = "Simulates a fab: recipes run in the chambers of many tools, wafer after wafer; each run is "
-               "stored and "
-               "announced\n"
-               "as a completed context. A part of them can have a fault; --truth says afterwards which "
-               "(docs/simulate.md).\n"
-               "The same options make the same traces, bit by bit.",
+    .summary = "Simulates a fab: recipes run in the chambers of many tools, wafer after wafer. Its equipment "
+               "publishes\n"
+               "their samples for a collector; with --direct each run is stored and announced from here. A "
+               "part of the\n"
+               "runs can have a fault; --truth says afterwards which (docs/simulate.md). The same options "
+               "make the same\n"
+               "traces, bit by bit.",
     .examples =
-        "  chamberlain simulate --dir fab --direct --tools 20 --runs 50 --truth normal.csv\n"
+        "  chamberlain simulate --dir fab --tools 20 --runs 50 --speed 1000 --truth normal.csv\n"
         "  chamberlain simulate --dir fab --direct --tools 20 --first 50 --runs 50 --faults 2% --truth "
         "later.csv\n"
         "  chamberlain simulate --dir fab --direct --tools 2000 --rate 20 --duration 5min\n"
@@ -46,15 +50,18 @@ struct run;
 
 struct simulator {
     struct session session;
-    struct shipping shipping;
+    struct shipping shipping;   /* --direct */
+    struct equipment equipment; /* otherwise */
     struct fab_options options;
     struct fab *fab;
     struct fab_schedule *schedule;
 
     /* what was asked for */
-    const char *hz_text, *speed_text, *start_text, *kinds_text, *size_text, *truth_path;
+    const char *hz_text, *speed_text, *start_text, *kinds_text, *size_text, *form_text, *truth_path;
     int64_t tools, chambers_per_tool, sensors, recipes, runs, first, rate, seed, maintenance;
     int64_t duration_us; /* of the wall clock; 0: by runs */
+    int64_t batch_us;
+    enum equipment_form form;
     bool direct, json, quiet;
     double speed; /* seconds of the fab in one of ours; 0: as fast as it goes */
     double asked_rate;
@@ -68,10 +75,11 @@ struct simulator {
     uv_timer_t pace;
 
     /* what came of it */
-    uint64_t started;
+    uint64_t started, done, points, bytes;
     uint64_t faults[FAB_FAULT_KINDS];
     int64_t make_ns; /* of the threads, in sum */
     int64_t first_end_us, last_end_us;
+    int64_t pace_us; /* the fab's time at start_ns */
     int64_t start_ns, end_ns, behind_max_ns;
 };
 
@@ -163,7 +171,22 @@ static int write_truth(struct simulator *simulator, struct error *err)
                    : error_set(err, ERR_IO, "cannot write %s: %s", simulator->truth_path, strerror(errno));
 }
 
-static int start_run(struct simulator *simulator, size_t chamber, uint64_t number, struct error *err)
+/* What the next run of the schedule is; it counts as started. */
+static int plan_run(struct simulator *simulator, size_t chamber, uint64_t number, int64_t end_us,
+                    struct fab_run *plan, struct error *err)
+{
+    if (simulator->started++ == 0)
+        simulator->first_end_us = end_us;
+    simulator->last_end_us = end_us;
+    fab_describe_run(simulator->fab, chamber, number, plan);
+    if (simulator->truth)
+        fab_truth_add(simulator->fab, plan, &simulator->line);
+    if (plan->fault.kind != FAB_NO_FAULT)
+        simulator->faults[plan->fault.kind]++;
+    return write_truth(simulator, err);
+}
+
+static int ship_run(struct simulator *simulator, const struct fab_run *plan, struct error *err)
 {
     struct shipment *shipment = shipping_take(&simulator->shipping);
     struct run *run = shipment ? arena_calloc(&shipment->arena, 1, sizeof *run) : NULL;
@@ -174,20 +197,10 @@ static int start_run(struct simulator *simulator, size_t chamber, uint64_t numbe
     }
     run->simulator = simulator;
     run->shipment = shipment;
+    run->plan = *plan;
     run->work.data = run;
-    fab_describe_run(simulator->fab, chamber, number, &run->plan);
-    if (simulator->truth)
-        fab_truth_add(simulator->fab, &run->plan, &simulator->line);
-    if (run->plan.fault.kind != FAB_NO_FAULT)
-        simulator->faults[run->plan.fault.kind]++;
-    int code = write_truth(simulator, err);
-    if (code) {
-        shipment_drop(shipment, NULL);
-        return code;
-    }
     *simulator->making_end = run;
     simulator->making_end = &run->next;
-    simulator->started++;
     uv_queue_work(&simulator->session.loop, &run->work, make, on_made);
     return 0;
 }
@@ -197,12 +210,12 @@ static void on_pace(uv_timer_t *timer)
     (void)timer; /* wakes the loop */
 }
 
-/* Waits for the moment of a run that ends at `end_us` in the fab's time. A late one is not waited for. */
-static void wait_for(struct simulator *simulator, int64_t end_us)
+/* Waits for a moment in the fab's time. One that is past is not waited for. */
+static void wait_for(struct simulator *simulator, int64_t moment_us)
 {
     if (!(simulator->speed > 0))
         return;
-    double fab_us = (double)(end_us - simulator->first_end_us);
+    double fab_us = (double)(moment_us - simulator->pace_us);
     int64_t due_ns = simulator->start_ns + (int64_t)(fab_us * 1000 / simulator->speed);
     for (int64_t early_ms; !interrupted && (early_ms = (due_ns - clock_mono_ns()) / 1000000) > 0;) {
         /* It repeats, because the loop may run a timer that is due and then still wait for something else. */
@@ -215,32 +228,99 @@ static void wait_for(struct simulator *simulator, int64_t end_us)
         simulator->behind_max_ns = behind_ns;
 }
 
-static int run_fab(struct simulator *simulator, struct error *err)
+static bool next_run(struct simulator *simulator, size_t *chamber, uint64_t *number, int64_t *end_us)
 {
-    struct progress progress;
+    return !interrupted && simulator->started < simulator->total &&
+           fab_schedule_next(simulator->schedule, chamber, number, end_us);
+}
+
+/* Each run is shipped at its end. */
+static int run_direct(struct simulator *simulator, struct progress *progress, struct error *err)
+{
     size_t chamber;
     uint64_t number;
     int64_t end_us;
     int code = 0;
-    progress_begin(&progress, "contexts announced", (int64_t)simulator->total);
-    simulator->start_ns = clock_mono_ns();
-    while (code == 0 && !interrupted && simulator->started < simulator->total &&
-           fab_schedule_next(simulator->schedule, &chamber, &number, &end_us)) {
+    while (code == 0 && next_run(simulator, &chamber, &number, &end_us)) {
+        struct fab_run plan;
         if (simulator->started == 0)
-            simulator->first_end_us = end_us;
-        simulator->last_end_us = end_us;
+            simulator->pace_us = end_us;
         wait_for(simulator, end_us);
         code = shipping_wait_below(&simulator->shipping, simulator->in_flight_max, err);
         if (code == 0)
-            code = start_run(simulator, chamber, number, err);
+            code = plan_run(simulator, chamber, number, end_us, &plan, err);
+        if (code == 0)
+            code = ship_run(simulator, &plan, err);
         uv_run(&simulator->session.loop, UV_RUN_NOWAIT);
         if (!simulator->quiet)
-            progress_update(&progress, (int64_t)simulator->shipping.announced);
+            progress_update(progress, (int64_t)simulator->shipping.announced);
     }
     int shipped = shipping_drain(&simulator->shipping, code ? NULL : err);
+    simulator->done = simulator->shipping.announced;
+    simulator->points = simulator->shipping.points;
+    simulator->bytes = simulator->shipping.bytes;
+    return code ? code : shipped;
+}
+
+static int begin_run(struct simulator *simulator, size_t chamber, uint64_t number, int64_t end_us,
+                     struct error *err)
+{
+    struct fab_run plan;
+    int64_t start_ns = thread_cpu_ns();
+    int code = plan_run(simulator, chamber, number, end_us, &plan, err);
+    if (code == 0)
+        code = equipment_start(&simulator->equipment, &plan, err);
+    simulator->make_ns += thread_cpu_ns() - start_ns;
+    return code;
+}
+
+/* The equipment's messages in the order of the fab's time. The schedule gives runs by their ends: one that is
+ * not given yet begins no earlier than the longest run before the end of the next. After Ctrl-C the runs that
+ * have begun are said to the end, without waiting. */
+static int run_equipment(struct simulator *simulator, struct progress *progress, struct error *err)
+{
+    struct equipment *equipment = &simulator->equipment;
+    int64_t longest_us = fab_shortest_period_us(simulator->fab), end_us = 0, due_us = 0;
+    size_t chamber;
+    uint64_t number;
+    bool more = next_run(simulator, &chamber, &number, &end_us), paced = false;
+    int code = 0;
+    while (code == 0) {
+        bool waits = equipment_next(equipment, &due_us);
+        if (more && !interrupted && (!waits || end_us - longest_us <= due_us)) {
+            code = begin_run(simulator, chamber, number, end_us, err);
+            more = code == 0 && next_run(simulator, &chamber, &number, &end_us);
+            continue;
+        }
+        if (!waits)
+            break;
+        if (!paced)
+            simulator->pace_us = due_us;
+        paced = true;
+        wait_for(simulator, due_us);
+        code = equipment_send(equipment, err);
+        uv_run(&simulator->session.loop, UV_RUN_NOWAIT);
+        if (!simulator->quiet)
+            progress_update(progress, (int64_t)equipment->contexts);
+    }
+    int said = equipment_drain(equipment, code ? NULL : err);
+    simulator->done = equipment->contexts;
+    simulator->points = equipment->points;
+    simulator->bytes = equipment->bytes;
+    return code ? code : said;
+}
+
+static int run_fab(struct simulator *simulator, struct error *err)
+{
+    struct progress progress;
+    progress_begin(&progress, simulator->direct ? "contexts announced" : "runs published",
+                   (int64_t)simulator->total);
+    simulator->start_ns = clock_mono_ns();
+    int code =
+        simulator->direct ? run_direct(simulator, &progress, err) : run_equipment(simulator, &progress, err);
     simulator->end_ns = clock_mono_ns();
     progress_end(&progress);
-    return code ? code : shipped;
+    return code;
 }
 
 /* --- what came of it --- */
@@ -260,18 +340,19 @@ static void print_json(const struct simulator *simulator, double seconds, double
     strbuf_init(&json);
     strbuf_printf(
         &json,
-        "{\"announced\":%llu,\"existed\":%llu,\"conflicts\":%llu,\"chambers\":%zu,\"points\":%llu,"
+        "{\"%s\":%llu,\"messages\":%llu,\"existed\":%llu,\"conflicts\":%llu,\"chambers\":%zu,\"points\":%llu,"
         "\"bytes\":%llu,\"faults\":{",
-        (unsigned long long)simulator->shipping.announced, (unsigned long long)simulator->shipping.existed,
+        simulator->direct ? "announced" : "published", (unsigned long long)simulator->done,
+        (unsigned long long)simulator->equipment.messages, (unsigned long long)simulator->shipping.existed,
         (unsigned long long)simulator->shipping.conflicts, fab_chambers(simulator->fab),
-        (unsigned long long)simulator->shipping.points, (unsigned long long)simulator->shipping.bytes);
+        (unsigned long long)simulator->points, (unsigned long long)simulator->bytes);
     for (int kind = 0; kind < FAB_FAULT_KINDS; kind++)
         strbuf_printf(&json, "%s\"%s\":%llu", kind ? "," : "", fab_fault_name((enum fab_fault_kind)kind),
                       (unsigned long long)simulator->faults[kind]);
     strbuf_add(&json, "},\"seconds\":");
     strbuf_add_json_double(&json, seconds);
     strbuf_add(&json, ",\"rate\":");
-    strbuf_add_json_double(&json, (double)simulator->shipping.announced / seconds);
+    strbuf_add_json_double(&json, (double)simulator->done / seconds);
     strbuf_add(&json, ",\"asked_rate\":");
     if (simulator->speed > 0)
         strbuf_add_json_double(&json, simulator->asked_rate);
@@ -292,16 +373,19 @@ static void print_text(const struct simulator *simulator, double seconds, double
 {
     uint64_t faults = fault_count(simulator);
     char from[CLOCK_RFC3339_BYTES], to[CLOCK_RFC3339_BYTES];
-    printf("%llu contexts of %zu chambers announced in %.1f s (%.0f a second",
-           (unsigned long long)simulator->shipping.announced, fab_chambers(simulator->fab), seconds,
-           (double)simulator->shipping.announced / seconds);
+    printf("%llu contexts of %zu chambers %s in %.1f s (%.0f a second", (unsigned long long)simulator->done,
+           fab_chambers(simulator->fab), simulator->direct ? "announced" : "published", seconds,
+           (double)simulator->done / seconds);
     if (simulator->speed > 0)
         printf("; asked for %.3g, at most %.1f s behind", simulator->asked_rate,
                (double)simulator->behind_max_ns * 1e-9);
     printf(")\nruns that ended %s to %s; %llu samples in %.1f MB, made in %.1f s of processor time\n",
            clock_format_rfc3339(simulator->first_end_us, from),
-           clock_format_rfc3339(simulator->last_end_us, to), (unsigned long long)simulator->shipping.points,
-           (double)simulator->shipping.bytes * 1e-6, made_s);
+           clock_format_rfc3339(simulator->last_end_us, to), (unsigned long long)simulator->points,
+           (double)simulator->bytes * 1e-6, made_s);
+    if (!simulator->direct)
+        printf("in %llu messages; a collector stores and announces what is complete\n",
+               (unsigned long long)simulator->equipment.messages);
     if (faults) {
         printf("%llu have a fault:", (unsigned long long)faults);
         const char *before = " ";
@@ -362,6 +446,15 @@ static int read_texts(struct simulator *simulator, struct error *err)
                          simulator->speed_text);
     if (simulator->start_text && clock_parse_rfc3339(simulator->start_text, &options->start_us, err))
         return error_prefix(err, ERR_INVALID, "--start");
+    const char *form = simulator->form_text ? simulator->form_text : "binary";
+    if (strcmp(form, "binary") != 0 && strcmp(form, "json") != 0)
+        return error_set(err, ERR_INVALID, "--form is json or binary, not '%s'", form);
+    simulator->form = *form == 'j' ? EQUIPMENT_JSON : EQUIPMENT_BINARY;
+    if (simulator->direct && (simulator->form_text || simulator->batch_us))
+        return error_set(err, ERR_INVALID,
+                         "--form and --batch say how equipment tells a collector: not with --direct");
+    if (simulator->batch_us == 0)
+        simulator->batch_us = BATCH_US;
     if (simulator->kinds_text)
         return parse_kinds(simulator->kinds_text, &options->fault_kinds, err);
     return 0;
@@ -445,7 +538,8 @@ static int close_truth(struct simulator *simulator, struct error *err)
 
 static int simulate(struct simulator *simulator, const char *dir, struct error *err)
 {
-    int code = session_open(&simulator->session, dir, SESSION_STORE | SESSION_NATS, err);
+    int needs = simulator->direct ? SESSION_STORE | SESSION_NATS : SESSION_NATS;
+    int code = session_open(&simulator->session, dir, needs, err);
     if (code)
         return code;
     struct sigaction action = {.sa_handler = on_interrupt};
@@ -453,6 +547,8 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
     sigaction(SIGTERM, &action, NULL);
     uv_timer_init(&simulator->session.loop, &simulator->pace);
     shipping_begin(&simulator->shipping, &simulator->session, command.name, &interrupted);
+    equipment_begin(&simulator->equipment, &simulator->session, simulator->fab, command.name, &interrupted,
+                    simulator->form, simulator->batch_us);
     code = open_truth(simulator, err);
     bool begun = code == 0;
     if (begun)
@@ -464,6 +560,7 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
         simulator->json ? print_json(simulator, seconds, made_s) : print_text(simulator, seconds, made_s);
     }
     uv_close((uv_handle_t *)&simulator->pace, NULL);
+    equipment_end(&simulator->equipment);
     shipping_end(&simulator->shipping);
     session_close(&simulator->session);
     return code ? code : closed;
@@ -479,6 +576,10 @@ int cli_simulate(int argc, char **argv)
         OPTION_DIR(&dir),
         {"direct", OPTION_FLAG, &simulator.direct, NULL,
          "store and announce the contexts here, without a collector"},
+        {"form", OPTION_TEXT, &simulator.form_text, "FORM",
+         "of the samples for the collector: binary or json (default binary)"},
+        {"batch", OPTION_DURATION, &simulator.batch_us, "TIME",
+         "of a run that one message has, in the fab's time (default 10s)"},
         {"tools", OPTION_INTEGER, &simulator.tools, "N", "how many tools (default 20)"},
         {"chambers-per-tool", OPTION_INTEGER, &simulator.chambers_per_tool, "M", "1 to 4 (default 2)"},
         {"sensors", OPTION_INTEGER, &simulator.sensors, "S", "of a tool (default 20)"},
@@ -513,13 +614,6 @@ int cli_simulate(int argc, char **argv)
     enum command_next next = command_parse(&command, table, OPTION_COUNT(table), argc, argv, NULL);
     if (next != COMMAND_RUN)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
-    if (!simulator.direct) {
-        fprintf(
-            stderr,
-            "chamberlain simulate: the way through a collector is not there yet (it comes with `collect`); "
-            "give --direct to store and announce the contexts from here\n");
-        return EXIT_USAGE;
-    }
     struct error err;
     strbuf_init(&simulator.line);
     int code = prepare(&simulator, &err);

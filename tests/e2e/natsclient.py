@@ -95,6 +95,9 @@ class NatsClient:
     def stream(self, name):
         return self._call(self._js.stream_info(name))
 
+    def make_stream(self, name, subject):
+        self._call(self._js.add_stream(name=name, subjects=[subject]))
+
     def stream_exists(self, name):
         try:
             self.stream(name)

@@ -79,10 +79,11 @@ def test_the_rate_is_kept_and_ctrl_c_ends_it(fab):
 
 
 def test_what_cannot_be_is_refused(fab):
-    without = fab.tool("simulate", "--tools", "2")
-    assert without.returncode == 2 and "--direct" in without.stderr and "collect" in without.stderr
     for wrong, word in ((["--rate", "5001"], "5000"), (["--rate", "3000", "--speed", "1"], "robot"), (["--hz", "much"], "--hz"),
                         (["--duration", "1min"], "--rate"), (["--fault-kinds", "spikes"], "missing_step"),
-                        (["--tools", "0"], "tools"), (["--start", "today"], "RFC 3339")):
+                        (["--tools", "0"], "tools"), (["--start", "today"], "RFC 3339"), (["--form", "json"], "--direct"),
+                        (["--batch", "1s"], "--direct")):
         refused = fab.tool("simulate", "--direct", *wrong)
         assert refused.returncode == 2 and word in refused.stderr, refused
+    refused = fab.tool("simulate", "--form", "xml")
+    assert refused.returncode == 2 and "json or binary" in refused.stderr
