@@ -131,7 +131,9 @@ int batch_start_read(const void *bytes, size_t length, const char *tool, const c
         code = settle_name(root, "chamber_id", chamber, err);
     if (code == 0)
         code = read_sensors(json_object_get(root, "sensors"), arena, &start->sensors, err);
-    static const char *const ours[] = {"sensors", "svid_count", "point_count", "chunk_count"};
+    /* What the collector says itself. */
+    static const char *const ours[] = {"sensors", "svid_count",      "point_count", "chunk_count",
+                                       "quality", "quality_reasons", "batches",     "batches_lost"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         json_object_del(root, ours[i]);
     if (code == 0)
