@@ -810,6 +810,13 @@ void consumer_extend(struct bus *bus, const char *ack_reply)
     send_ack(bus, ack_reply, "+WPI");
 }
 
+void consumer_postpone(struct bus *bus, const char *ack_reply, int64_t delay_ms)
+{
+    char word[64];
+    snprintf(word, sizeof word, "-NAK {\"delay\": %lld}", (long long)delay_ms * 1000000);
+    send_ack(bus, ack_reply, word);
+}
+
 void consumer_terminate(struct bus *bus, const char *ack_reply)
 {
     send_ack(bus, ack_reply, "+TERM");

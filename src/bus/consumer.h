@@ -90,6 +90,9 @@ void consumer_on_disconnected(struct consumer *consumer);
 /* Acknowledgements: fire and forget. A lost one means a redelivery, which is idempotent. */
 void consumer_ack(struct bus *bus, const char *ack_reply);
 void consumer_extend(struct bus *bus, const char *ack_reply); /* +WPI: still at work */
+/* -NAK: deliver it again after a while (here, or to whoever has the subject then). Until then it counts as
+ * pending. */
+void consumer_postpone(struct bus *bus, const char *ack_reply, int64_t delay_ms);
 /* +TERM: never again. The work queue lets go of the message, as if it had been acknowledged: whoever wants to
  * keep it has copied it before. */
 void consumer_terminate(struct bus *bus, const char *ack_reply);

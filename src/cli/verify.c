@@ -7,6 +7,7 @@
 #include "cli/verify_context.h"
 
 #include "base/clock.h"
+#include "store/failover.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -22,7 +23,8 @@ enum {
     ATTEMPTS = 5,          /* for a store that is busy */
     ATTEMPT_DELAY_MS = 200,
     THREADS_MAX = 8,
-    DRAIN_POLL_MS = 50
+    DRAIN_POLL_MS = 50,
+    PRIMARY_PATIENCE_MS = 20 * 1000
 };
 
 static const struct command command = {
@@ -428,6 +430,22 @@ static int run(struct verify *verify)
     return code ? command_failed(&command, &verify->err) : report(verify, seconds);
 }
 
+/* A standby store has not everything that verdicts were made from. */
+static int wait_for_primary(struct verify *verify)
+{
+    struct store_health health;
+    for (int waited_ms = 0; waited_ms <= PRIMARY_PATIENCE_MS; waited_ms += DRAIN_POLL_MS) {
+        store_health(verify->session.store, &health);
+        if (health.mode == STORE_MODE_SINGLE || health.mode == STORE_MODE_PRIMARY)
+            return 0;
+        uv_sleep(DRAIN_POLL_MS);
+    }
+    return error_set(
+        &verify->err, ERR_UNAVAILABLE,
+        "the primary store is away, or does not have everything yet (%s): verify once it is back",
+        store_mode_name(health.mode));
+}
+
 int cli_verify(int argc, char **argv)
 {
     struct verify verify = {0};
@@ -450,7 +468,7 @@ int cli_verify(int argc, char **argv)
     pthread_mutex_init(&verify.lock, NULL);
     pthread_cond_init(&verify.changed, NULL);
     arena_init(&verify.arena, 0);
-    int exit_code = run(&verify);
+    int exit_code = wait_for_primary(&verify) ? command_failed(&command, &verify.err) : run(&verify);
     arena_free(&verify.arena);
     free(verify.kept);
     free_keys(verify.suspects);

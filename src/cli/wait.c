@@ -29,7 +29,17 @@ static int look(struct session *session, int64_t *messages, bool *outbox_empty, 
     code = reply->code;
     if (code)
         *err = reply->error;
-    *outbox_empty = reply->completion_count == 0;
+    /* While a standby store answers, the primary may have more; and what it judged is to be judged again. */
+    *outbox_empty = reply->completion_count == 0 && !reply->degraded;
+    store_reply_free(reply);
+    if (code || !*outbox_empty)
+        return code;
+    store_list_debts(session->store, STORE_DEBT_JUDGE, 1, store_wait_done, session->wait);
+    reply = session_reply(session);
+    code = reply->code;
+    if (code)
+        *err = reply->error;
+    *outbox_empty = reply->debt_count == 0 && !reply->degraded;
     store_reply_free(reply);
     return code;
 }

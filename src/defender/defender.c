@@ -11,9 +11,11 @@
 #include "defender/prewarm.h"
 #include "defender/provision.h"
 #include "defender/seat.h"
+#include "defender/rejudge.h"
 #include "defender/sweep.h"
 #include "defender/weigher.h"
 #include "http/role.h"
+#include "store/failover.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,6 +39,7 @@ struct defender {
     struct provision *provision;
     struct carrier *carrier;
     struct sweep *sweep;
+    struct rejudge *rejudge;
     struct weigher *weigher;
     struct metrics metrics;
     struct http_role *http; /* NULL: no port was given */
@@ -315,6 +318,26 @@ static void format_cluster(const struct defender *defender, struct strbuf *json)
         (unsigned long long)cluster->moved);
 }
 
+/* Which store answers, and what is owed (failover.h). */
+static void format_store(struct defender *defender, struct strbuf *json)
+{
+    char when[CLOCK_RFC3339_BYTES];
+    struct store_health health;
+    store_health(defender->store, &health);
+    strbuf_printf(json, "\"store\":{\"mode\":\"%s\"", store_mode_name(health.mode));
+    if (health.mode != STORE_MODE_SINGLE) {
+        strbuf_printf(json,
+                      ",\"since\":\"%s\",\"opened\":%lld,\"debts\":%lld,\"debts_paid\":%lld,"
+                      "\"debts_stuck\":%lld,\"primary_failures\":%lld,\"standby_failures\":%lld,\"error\":",
+                      clock_format_rfc3339(health.since_us, when), (long long)health.opened,
+                      (long long)health.debts_known, (long long)health.debts_paid,
+                      (long long)health.debts_stuck, (long long)health.primary.failures,
+                      (long long)health.standby.failures);
+        strbuf_add_json(json, health.primary.failed.text);
+    }
+    strbuf_add(json, "},");
+}
+
 static void format_status(struct defender *defender, struct strbuf *json)
 {
     char when[CLOCK_RFC3339_BYTES];
@@ -335,6 +358,7 @@ static void format_status(struct defender *defender, struct strbuf *json)
         json, "\"cache\":{\"hits\":%lld,\"misses\":%lld,\"evictions\":%lld,\"rows\":%lld,\"bytes\":%lld},",
         (long long)cache.hits, (long long)cache.misses, (long long)cache.evictions, (long long)cache.rows,
         (long long)cache.bytes);
+    format_store(defender, json);
     metrics_format(&defender->metrics, json);
     strbuf_add_char(json, '}');
 }
@@ -406,7 +430,10 @@ static void write_metrics(void *arg, struct strbuf *out)
                                     .store_health = &health,
                                     .version = defender->options->version,
                                     .group = defender->options->group,
-                                    .store = sqlite ? "sqlite" : "cassandra",
+                                    .store = strncmp(store, "failover:", strlen("failover:")) == 0
+                                                 ? "failover"
+                                             : sqlite ? "sqlite"
+                                                      : "cassandra",
                                     .started_us = defender->started_us,
                                     .held = pipeline_held(defender->pipeline),
                                     .in_flight = pipeline_in_flight(defender->pipeline),
@@ -521,6 +548,8 @@ static int open_pipeline(struct defender *defender, struct error *err)
     if (code == 0)
         code = sweep_open(&sweep_ports, defender->cell, options->sweep_age_ms, options->sweep_interval_ms,
                           &defender->sweep, err);
+    if (code == 0)
+        code = rejudge_open(&sweep_ports, defender->cell, &defender->rejudge, err);
     return code;
 }
 
@@ -672,6 +701,8 @@ static bool close_parts(struct defender *defender)
         http_role_close(defender->http);
     if (defender->sweep)
         sweep_close(defender->sweep);
+    if (defender->rejudge)
+        rejudge_close(defender->rejudge);
     if (defender->carrier)
         carrier_close(defender->carrier);
     if (defender->provision)

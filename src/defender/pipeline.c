@@ -170,6 +170,14 @@ void job_finish(struct job *job)
     tell_capacity(pipeline);
 }
 
+void job_postpone(struct job *job, int64_t ms)
+{
+    job->pipeline->ports.metrics->retried++;
+    if (!job->void_ack)
+        consumer_postpone(job->pipeline->ports.bus, job->ack_reply, ms);
+    job_abandon(job);
+}
+
 /* Lets go of a job without an acknowledgement: the stream delivers it again, here or elsewhere. */
 void job_abandon(struct job *job)
 {
@@ -290,6 +298,7 @@ static void read_headers(struct job *job, const struct bus_message *message)
     const char *ripple = bus_message_header(message, PIPELINE_HEADER_RIPPLE);
     job->replay = replay != NULL;
     job->replay_alarms = replay && strcmp(replay, "alarms") == 0;
+    job->owed = replay && strcmp(replay, "owed") == 0;
     job->no_ripple = ripple && strcmp(ripple, "no") == 0;
 }
 

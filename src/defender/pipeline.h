@@ -26,12 +26,14 @@ enum {
     PIPELINE_MISSING_ATTEMPTS = 4,    /* the first and three more */
     PIPELINE_MISSING_DELAY_MS = 1000, /* doubled each time */
     PIPELINE_BACKOFF_MIN_MS = 100,
-    PIPELINE_BACKOFF_MAX_MS = 5000
+    PIPELINE_BACKOFF_MAX_MS = 5000,
+    PIPELINE_POSTPONE_MS =
+        5000 /* what only the primary store has, while it is away, is given back for so long */
 };
 
 /* A message with this header asks for a context to be judged again although it has a U-chart. Its value says
- * how loud: "quiet" raises no alarms, "alarms" does. PIPELINE_HEADER_RIPPLE: "no" says that the later
- * contexts are coming as well. */
+ * how loud: "quiet" raises no alarms, "alarms" does, "owed" (rejudge.h) those that were not raised before.
+ * PIPELINE_HEADER_RIPPLE: "no" says that the later contexts are coming as well. */
 #define PIPELINE_HEADER_REPLAY "Chamberlain-Replay"
 #define PIPELINE_HEADER_RIPPLE "Chamberlain-Ripple"
 

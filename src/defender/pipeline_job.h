@@ -45,6 +45,7 @@ struct task {
     struct chart_set *set;
     bool own;         /* the message's own context, not a later one */
     bool truth_known; /* recipe and end are the store's, not the announcement's */
+    int64_t begun_us; /* wall clock */
 
     int waiting; /* store calls under way */
     struct store_reply *tchart, *prior_reply, *history_reply, *found;
@@ -98,6 +99,8 @@ struct job {
     char ack_reply[ACK_REPLY_BYTES];
     bool void_ack; /* the stream was replaced: its sequences mean other messages */
     bool replay, replay_alarms, no_ripple;
+    bool owed;     /* a debt asked for this: it is cleared when all is done */
+    bool degraded; /* a standby store answered something */
     struct context announced;
     bool parsed;    /* `announced` is valid */
     bool abandoned; /* not to be written any more: pipeline_abandon_all */
@@ -111,6 +114,7 @@ struct job {
 
     struct task task;
     struct ripple ripple;
+    int64_t owed_begun_us; /* when the own task began */
 
     const char *grave_class; /* dead-lettering: "poison", "missing" */
     const char *grave_reason;
@@ -136,6 +140,8 @@ struct pipeline {
 /* pipeline.c */
 void job_abandon(struct job *job); /* lets go without an acknowledgement; the job is gone afterwards */
 void job_finish(struct job *job);  /* acknowledge, free, let the chamber go on */
+void job_postpone(struct job *job,
+                  int64_t ms); /* gives it back to the stream for a while; it is gone afterwards */
 void job_sleep(struct job *job, int64_t ms,
                bool transient); /* the job may be gone afterwards (shutting down) */
 void job_retry_transient(struct job *job, const struct error *error);
@@ -161,6 +167,10 @@ void job_task_done(struct job *job);
 void job_task_failed(struct job *job, const char *class_name, int code, const struct error *error);
 void ripple_begin(struct job *job);
 void ripple_resume(struct job *job); /* after a pause */
+
+/* settle.c: clears the debt that a context was to be judged again, as of the time when that began. Nobody
+ * waits for it: a debt that stays is asked for again. */
+void job_settle(struct job *job, const char *context_id, int64_t end_us, int64_t begun_us);
 
 /* burial.c: to the dead letters, to the store, and out of the stream */
 void job_bury(struct job *job, const char *class_name, int code, const struct error *error);

@@ -92,7 +92,9 @@ static void run_histories(void *target, void *argument)
     struct prewarm_run *run = target;
     struct store_reply *reply = argument;
     const struct store_uchart *rows = reply->ucharts;
-    for (size_t i = 0; reply->code == 0 && i < run->query_count; i++) {
+    /* A standby's histories may have holes, which the cache would vouch for. */
+    bool whole = reply->code == 0 && !reply->degraded;
+    for (size_t i = 0; whole && i < run->query_count; i++) {
         /* Nothing ended later when the heads were read; what came since is found by prewarm_confirm. */
         cache_fill(run->prewarm->cache, &run->queries[i], rows, reply->query_counts[i], true, NULL);
         rows += reply->query_counts[i];

@@ -25,6 +25,7 @@ static void run_page(void *target, void *argument)
         }
         return;
     }
+    job->degraded = job->degraded || reply->degraded;
     store_reply_free(job->ripple.page);
     job->ripple.page = reply;
     job->ripple.next = 0;
@@ -74,12 +75,21 @@ void ripple_resume(struct job *job)
         ripple_next(job);
 }
 
+/* Everything that the job was for is stored. */
+static void job_end(struct job *job)
+{
+    if (job->owed && !job->degraded)
+        job_settle(job, job->announced.id, job->announced.end_us, job->owed_begun_us);
+    job_finish(job);
+}
+
 static void ripple_end(struct job *job)
 {
-    if (job->ripple.last_page) /* nothing ended after the tail: it is the newest of all */
+    /* Nothing ended after the tail: it is the newest of all, of what the store that answered has. */
+    if (job->ripple.last_page && !job->degraded)
         head_advance(chamber_head(job->chamber, job->announced.recipe, true), job->ripple.tail_end_us,
                      job->ripple.tail_id);
-    job_finish(job);
+    job_end(job);
 }
 
 /* The row at ripple.next is the next to be judged again. */
@@ -135,6 +145,9 @@ void job_task_done(struct job *job)
     if (!task->own) {
         if (lookback > ripple->lookback)
             ripple->lookback = lookback;
+        if (job->owed &&
+            !job->degraded) /* it has been judged from everything: its own debt is paid by this */
+            job_settle(job, task->context_id, task->end_us, task->begun_us);
         ripple->unchanged = task->changed ? 0 : ripple->unchanged + 1;
         ripple->next++;
         ripple_next(job);
@@ -152,13 +165,13 @@ void job_task_done(struct job *job)
                      job->announced.id);
     ripple->lookback = lookback;
     if (job->no_ripple) {
-        job_finish(job);
+        job_end(job);
     } else if (may_have_later(job)) {
         ripple_begin(job);
     } else {
         head_advance(chamber_head(job->chamber, job->announced.recipe, true), job->announced.end_us,
                      job->announced.id);
-        job_finish(job);
+        job_end(job);
     }
 }
 
@@ -170,6 +183,13 @@ void job_task_failed(struct job *job, const char *class_name, int code, const st
                  LOG_STR("error", copy.text));
         job->ripple.next++;
         ripple_next(job);
+        return;
+    }
+    if (job->owed) {
+        LOG_WARN("a verdict from a standby store cannot be made again: it stays as it is",
+                 LOG_STR("context", job->announced.id), LOG_STR("error", copy.text));
+        task_release(job);
+        job_end(job);
         return;
     }
     bool missing = strcmp(class_name, "missing") == 0;

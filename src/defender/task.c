@@ -222,6 +222,11 @@ void task_begin(struct job *job, const char *context_id, const char *recipe, int
     task->end_us = end_us;
     task->set_id = set_id;
     task->own = own;
+    task->begun_us = clock_wall_us();
+    if (own) {
+        job->owed_begun_us = task->begun_us;
+        job->degraded = false;
+    }
     struct chartsets *sets = job->pipeline->ports.chartsets;
     if (set_id && chartsets_find(sets, set_id) == NULL)
         chartsets_load(sets, set_id, on_set_loaded, job);
@@ -296,13 +301,39 @@ static void keep_history(struct job *job)
 {
     struct task *task = &job->task;
     size_t lookback;
-    if (task->history_reply == NULL || judgement_lookback(task->set, task->recipe, &lookback, NULL))
-        return;
+    if (task->history_reply == NULL || task->history_reply->degraded ||
+        judgement_lookback(task->set, task->recipe, &lookback, NULL))
+        return; /* a standby's may have holes, and outlive its time in the cache */
     struct store_history_query query = history_query(job, lookback);
     bool newest = task->history_reply->newest && !is_damage(task, task->prior_reply);
     cache_fill(job->pipeline->ports.cache, &query, task->history, task->history_count, newest, NULL);
     if (task->prior)
         keep_row(job, task->prior);
+}
+
+static bool is_degraded(const struct task *task)
+{
+    return task->tchart->degraded || (task->history_reply && task->history_reply->degraded);
+}
+
+/* While a standby store answers: what only the primary can have waits for it in the stream, so that its
+ * chamber goes on; and what is owed is not paid with verdicts of low quality. */
+static bool leave_to_the_primary(struct job *job)
+{
+    struct task *task = &job->task;
+    job->degraded = job->degraded || is_degraded(task) || task->prior_reply->degraded;
+    if (job->owed && job->degraded) {
+        job_postpone(job, PIPELINE_POSTPONE_MS);
+        return true;
+    }
+    if (task->tchart->code != ERR_UNAVAILABLE || !task->tchart->degraded)
+        return false;
+    struct error copy = task->tchart->error;
+    if (task->own)
+        job_postpone(job, PIPELINE_POSTPONE_MS);
+    else
+        job_task_failed(job, "missing", copy.code, &copy);
+    return true;
 }
 
 /* Called after every answer; goes on when all are in. */
@@ -320,6 +351,8 @@ static void task_gather(struct job *job)
         store_find_context(job->pipeline->ports.store, task->context_id, on_found, job);
         return;
     }
+    if (leave_to_the_primary(job))
+        return;
     const struct error *away = transient_answer(task);
     if (away) {
         struct error copy = *away;
@@ -371,8 +404,7 @@ static void on_work(uv_work_t *work)
                                     .stored = task->prior,
                                     .history = task->history,
                                     .history_count = task->history_count,
-                                    .degraded = task->tchart->degraded ||
-                                                (task->history_reply && task->history_reply->degraded)};
+                                    .degraded = is_degraded(task)};
     task->work_code = judgement_compute(&input, &task->arena, &task->judgement, &task->work_error);
 }
 
@@ -463,7 +495,7 @@ static void task_alarm(struct job *job)
     struct uchart before;
     bool known;
     if (uchart_worst_severity(&task->judgement.uchart) == SEVERITY_NONE ||
-        (job->replay && !job->replay_alarms)) {
+        (job->replay && !job->replay_alarms && !job->owed)) {
         task_write(job);
         return;
     }
@@ -564,7 +596,8 @@ static void task_write(struct job *job)
                                       .points = task->judgement.bytes.points,
                                       .points_length = task->judgement.bytes.points_length,
                                       .verdicts = task->judgement.bytes.verdicts,
-                                      .verdicts_length = task->judgement.bytes.verdicts_length};
+                                      .verdicts_length = task->judgement.bytes.verdicts_length,
+                                      .degraded = is_degraded(task)};
     task->store_start_ns = clock_mono_ns();
     store_put_uchart(job->pipeline->ports.store, &task->row, on_written, job);
 }

@@ -205,7 +205,6 @@ static void answer_with(struct job *job, int code, const char *what, const char 
 {
     struct store_reply *reply = &job->outer->reply;
     reply->code = error_set(&reply->error, code, "store failover: %s%s", what, detail);
-    reply->degraded = job->failover->mode != STORE_MODE_PRIMARY;
     if (job->kept)
         store_reply_free(&job->kept->reply);
     job->kept = NULL;
@@ -618,7 +617,7 @@ static void on_main_answer(struct job *job, struct store_call *answer, struct jo
     bool owing = failover->debts_known != 0;
     bool other_may =
         failover->sides[other].store && (on_standby ? failover->mode != STORE_MODE_STANDBY : owing);
-    answer->reply.degraded = on_standby;
+    answer->reply.degraded = on_standby && !failover_is_away(answer->reply.code);
     if (on_standby)
         answer->reply.newest = false;
     keep(job, answer);
@@ -680,7 +679,6 @@ static void on_step_answer(struct job *job, struct store_call *answer, struct jo
     case STEP_DEBT:
     case STEP_LATE_DEBT:
         if (code) {
-            answer->reply.degraded = true;
             keep(job, answer);
             push(over, job);
             return;
