@@ -33,6 +33,8 @@ enum {
     SERVER_STOP_MS = 10 * 1000,
     CASSANDRA_START_MS = 180 * 1000,
     CASSANDRA_STOP_MS = 20 * 1000,
+    WEB_STOP_MS = 5 * 1000,
+    METRICS_PORT_ATTEMPTS = 32,
     DEFENDER_STOP_MS = 28 * 1000 /* its own drain takes 25 s at most */
 };
 
@@ -62,6 +64,7 @@ struct up {
 
     char dir[PATH_MAX];
     char self[PATH_MAX];
+    char pid_text[32]; /* of this process, for the children: who is to die with it */
     char nats_url[SESSION_PATH_BYTES];
     char store_url[SESSION_PATH_BYTES];
     char store_text[SESSION_PATH_BYTES]; /* what --store said, now or the last time */
@@ -73,9 +76,11 @@ struct up {
     struct supervisor *supervisor;
     struct supervised *server, *cassandra; /* NULL: not ours to run */
     struct supervised
-        *seats[UP_DEFENDERS_MAX]; /* a defender each; which ID it has is the cluster's business */
+        *seats[UP_DEFENDERS_MAX];        /* a defender each; which ID it has is the cluster's business */
+    int metrics_ports[UP_DEFENDERS_MAX]; /* of the seats' defenders; 0: none */
     size_t seat_count;
-    const char *version; /* label of what is started from now on */
+    struct supervised *web; /* NULL: no --http-port was given */
+    const char *version;    /* label of what is started from now on */
     char version_text[128];
     uv_signal_t roll_signal;
     bool roll_asked;
@@ -106,29 +111,66 @@ static int make_dir(struct up *up, struct error *err)
     return 0;
 }
 
+/* Writes `document` under another name first, so that nobody reads half of it. Takes the document. */
+static void write_document(const struct up *up, const char *name, json_t *document)
+{
+    char path[PATH_MAX + 64], temporary[PATH_MAX + 72];
+    snprintf(path, sizeof path, "%s/%s", up->dir, name);
+    snprintf(temporary, sizeof temporary, "%s.new", path);
+    if (json_dump_file(document, temporary, JSON_INDENT(2)) || rename(temporary, path))
+        LOG_WARN("cannot write a file", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
+    json_decref(document);
+}
+
+static json_t *scrape_target(int port, const char *role, const char *child)
+{
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    return json_pack("{s:[s], s:{s:s, s:s}}", "targets", address, "labels", "role", role, "child", child);
+}
+
+/* Where Prometheus finds the metrics of all: its file_sd_configs read this file, and read it again when it
+ * changes. */
+static void write_targets_file(const struct up *up)
+{
+    json_t *targets = json_array();
+    for (size_t i = 0; i < up->seat_count; i++)
+        if (up->seats[i] && up->metrics_ports[i])
+            json_array_append_new(
+                targets, scrape_target(up->metrics_ports[i], "defend", supervised_name(up->seats[i])));
+    if (up->web)
+        json_array_append_new(targets, scrape_target((int)up->http_port, "web", "web"));
+    write_document(up, "prometheus-targets.json", targets);
+}
+
 /* What other commands find the cluster by. Written anew, under another name first, whenever a child has
  * changed. */
 static void write_cluster_file(void *arg)
 {
     struct up *up = arg;
-    char path[PATH_MAX + 32], temporary[PATH_MAX + 40];
-    snprintf(path, sizeof path, "%s/cluster.json", up->dir);
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    json_t *children = json_object();
+    json_t *children = json_object(), *http = json_object();
     if (up->server)
         json_object_set_new(children, "nats-server", json_integer(supervised_pid(up->server)));
     if (up->cassandra)
         json_object_set_new(children, "cassandra", json_integer(supervised_pid(up->cassandra)));
-    for (size_t i = 0; i < up->seat_count; i++)
-        if (up->seats[i])
-            json_object_set_new(children, supervised_name(up->seats[i]),
-                                json_integer(supervised_pid(up->seats[i])));
-    json_t *cluster =
-        json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "nats", up->nats_url, "store", up->store_url,
-                  "store_option", up->store_text, "cell", "", "pid", (int)getpid(), "children", children);
-    if (json_dump_file(cluster, temporary, JSON_INDENT(2)) || rename(temporary, path))
-        LOG_WARN("cannot write cluster.json", LOG_STR("path", path), LOG_STR("error", strerror(errno)));
-    json_decref(cluster);
+    for (size_t i = 0; i < up->seat_count; i++) {
+        if (up->seats[i] == NULL)
+            continue;
+        const char *name = supervised_name(up->seats[i]);
+        json_object_set_new(children, name, json_integer(supervised_pid(up->seats[i])));
+        if (up->metrics_ports[i])
+            json_object_set_new(http, name, json_integer(up->metrics_ports[i]));
+    }
+    if (up->web) {
+        json_object_set_new(children, "web", json_integer(supervised_pid(up->web)));
+        json_object_set_new(http, "web", json_integer(up->http_port));
+    }
+    json_t *cluster = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "nats", up->nats_url, "store",
+                                up->store_url, "store_option", up->store_text, "cell", "", "pid",
+                                (int)getpid(), "children", children, "http", http);
+    write_document(up, "cluster.json", cluster);
+    if (up->http_port >= 0)
+        write_targets_file(up);
 }
 
 /* The port of the last time, so that clients which remember it find the cluster again. */
@@ -345,13 +387,25 @@ static int wait_for_cassandra(struct up *up, struct error *err)
     return 0;
 }
 
+/* A port for one defender's metrics that no other one here has. 0: none are asked for, or to be had. */
+static int choose_metrics_port(const struct up *up)
+{
+    bool taken = up->http_port >= 0;
+    int port = 0;
+    for (int attempt = 0; taken && attempt < METRICS_PORT_ATTEMPTS; attempt++) {
+        port = natsserver_choose_port(0);
+        taken = port == (int)up->http_port;
+        for (size_t i = 0; i < up->seat_count; i++)
+            taken |= up->metrics_ports[i] == port;
+    }
+    return taken ? 0 : port;
+}
+
 static int start_defender(struct up *up, size_t seat, struct supervised **child, struct error *err)
 {
-    char name[64], log[PATH_MAX + 96], parent[32];
+    char name[64], log[PATH_MAX + 96];
     snprintf(name, sizeof name, "defender-%zu", seat);
     snprintf(log, sizeof log, "%s/%s.log", up->dir, name);
-    snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    setenv("CHAMBERLAIN_PARENT_PID", parent, 1);
     char expected[32], seat_file[PATH_MAX + 96];
     snprintf(seat_file, sizeof seat_file, "%s/%s.%d.seat", up->dir, name, up->rolls);
     /* Where the number changes nobody knows how many there will be. */
@@ -377,7 +431,32 @@ static int start_defender(struct up *up, size_t seat, struct supervised **child,
         }
     if (up->retain_by_event)
         argv[count++] = "--retain-by-event";
+    char port[16];
+    up->metrics_ports[seat] = choose_metrics_port(up);
+    if (up->metrics_ports[seat]) {
+        snprintf(port, sizeof port, "%d", up->metrics_ports[seat]);
+        argv[count++] = "--http-port";
+        argv[count++] = port;
+    }
     return supervisor_start(up->supervisor, name, argv, log, child, err);
+}
+
+static int start_web(struct up *up, struct error *err)
+{
+    char log[PATH_MAX + 32], port[16];
+    if (up->http_port < 0)
+        return 0;
+    if (up->http_port == 0)
+        up->http_port = natsserver_choose_port(0);
+    else if (!natsserver_port_is_free((int)up->http_port))
+        return error_set(err, ERR_CONFLICT, "port %lld is taken; choose another --http-port",
+                         (long long)up->http_port);
+    snprintf(log, sizeof log, "%s/web.log", up->dir);
+    snprintf(port, sizeof port, "%lld", (long long)up->http_port);
+    const char *const argv[] = {
+        up->self,      "web",          "--dir",        up->dir,           "--http-port", port, "--log-level",
+        up->log_level, "--log-format", up->log_format, "--version-label", up->version,   NULL};
+    return supervisor_start(up->supervisor, "web", argv, log, &up->web, err);
 }
 
 /* What a process says of its state: "FOLLOWER"; "" while it does not answer. */
@@ -441,11 +520,13 @@ static bool may_take_over(const char *state)
 static int roll_seat(struct up *up, struct session *session, size_t seat, struct error *err)
 {
     struct supervised *old = up->seats[seat], *new;
+    int old_port = up->metrics_ports[seat];
     int code = start_defender(up, seat, &new, err);
     if (code)
         return code;
     code = wait_for_state(up, session, new, may_take_over, err);
     if (code) {
+        up->metrics_ports[seat] = old_port;
         supervised_end(new, SIGTERM, DEFENDER_STOP_MS);
         return code;
     }
@@ -540,6 +621,8 @@ static void on_scale_timer(uv_timer_t *timer)
 static void stop_children(struct up *up)
 {
     up->stopping = true;
+    if (up->web)
+        supervised_end(up->web, SIGTERM, WEB_STOP_MS);
     for (size_t i = 0; i < up->seat_count; i++)
         supervised_end(up->seats[i], SIGTERM, DEFENDER_STOP_MS);
     for (size_t i = 0; i < up->seat_count; i++)
@@ -549,7 +632,8 @@ static void stop_children(struct up *up)
         supervised_end(up->server, SIGTERM, SERVER_STOP_MS);
     if (up->cassandra)
         supervised_end(up->cassandra, SIGTERM, CASSANDRA_STOP_MS);
-    while (supervised_is_running(up->server) || supervised_is_running(up->cassandra))
+    while (supervised_is_running(up->server) || supervised_is_running(up->cassandra) ||
+           supervised_is_running(up->web))
         pause_ms(up, 10);
 }
 
@@ -581,6 +665,8 @@ static int stay(struct up *up, struct error *err)
     code = wait_until_ready(up, &session, err);
     if (code == 0 && !up->stopping) {
         fprintf(stderr, "NATS %s, store %s; logs in %s\n", up->nats_url, up->store_url, up->dir);
+        if (up->web)
+            fprintf(stderr, "dashboard and API: http://127.0.0.1:%lld/\n", (long long)up->http_port);
         printf("ready\n");
         fflush(stdout);
     }
@@ -612,7 +698,10 @@ static int run(struct up *up, struct error *err)
     if (code || up->stopping)
         return code;
     write_cluster_file(up);
-    code = start_defenders(up, err);
+    setenv("CHAMBERLAIN_PARENT_PID", up->pid_text, 1);
+    code = start_web(up, err);
+    if (code == 0)
+        code = start_defenders(up, err);
     write_cluster_file(up);
     return code || up->stopping ? code : stay(up, err);
 }
@@ -623,6 +712,7 @@ static int open_supervision(struct up *up, struct error *err)
     if (length <= 0)
         return error_set(err, ERR_IO, "cannot find my own program: %s", strerror(errno));
     up->self[length] = '\0';
+    snprintf(up->pid_text, sizeof up->pid_text, "%ld", (long)getpid());
     uv_loop_init(&up->loop);
     uv_signal_init(&up->loop, &up->term);
     uv_signal_init(&up->loop, &up->interrupt);
@@ -705,14 +795,19 @@ int cli_up(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "roll") == 0)
         return cli_up_roll(argc - 1, argv + 1);
-    static struct up up = {
-        .log_level = "info", .log_format = "text", .defenders_given = "1", .version = CHAMBERLAIN_VERSION};
+    static struct up up = {.http_port = -1,
+                           .log_level = "info",
+                           .log_format = "text",
+                           .defenders_given = "1",
+                           .version = CHAMBERLAIN_VERSION};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
         {"nats-port", OPTION_INTEGER, &up.nats_port, "PORT",
          "of nats-server (default: last time's, else 4222, else a free one)"},
         {"http-port", OPTION_INTEGER, &up.http_port, "PORT",
-         "kept for the dashboard, which this version does not have yet"},
+         "serves the dashboard and the API there, on this machine only, and gives each defender a port for "
+         "its metrics "
+         "(0: a free one; default: neither)"},
         {"defenders", OPTION_TEXT, &up.defenders_given, "N",
          "how many defenders (default 1), or from how many to how many as load asks for: 3..10"},
         {"scale-p95", OPTION_DURATION, &up.scale.p95_us, "TIME",
@@ -757,6 +852,12 @@ int cli_up(int argc, char **argv)
     struct error err;
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "up");
     size_t most;
+    if (up.http_port > 65535) {
+        error_set(&err, ERR_INVALID, "--http-port %lld: choose 1 to 65535, or 0 for a free one",
+                  (long long)up.http_port);
+        command_failed(&command, &err);
+        return EXIT_USAGE;
+    }
     int code = scaler_parse_range(up.defenders_given, UP_DEFENDERS_MAX, &up.defenders, &most, &err);
     if (code == 0) {
         scaler_init(&up.scaler, up.defenders, most, &up.scale);
