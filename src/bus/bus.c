@@ -2,12 +2,14 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <nats/nats.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uthash.h>
 #include <utlist.h>
 
@@ -380,9 +382,58 @@ static natsStatus set_options(natsOptions *native, const struct bus_options *opt
     return status;
 }
 
+/* The library's own words for a file that cannot be read are "Error": so they are looked at first. */
+static int check_files(const struct bus_options *options, struct error *err)
+{
+    const struct {
+        const char *what, *path;
+    } files[] = {{"credentials", options->credentials_file},
+                 {"authority's certificate", options->ca_file},
+                 {"client certificate", options->certificate_file},
+                 {"client key", options->key_file}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (files[i].path && access(files[i].path, R_OK) != 0)
+            return error_set(err, ERR_INVALID, "the file with the %s for NATS cannot be read: %s: %s",
+                             files[i].what, files[i].path, strerror(errno));
+    if (!options->certificate_file != !options->key_file)
+        return error_set(err, ERR_INVALID,
+                         "a client certificate for NATS needs its key, and the other way round");
+    return 0;
+}
+
+static bool mentions(const char *text, const char *word)
+{
+    return text && strcasestr(text, word) != NULL;
+}
+
+/* Why the server was not reached, and what to look at. */
+static int cannot_reach(const struct bus_options *options, natsStatus status, struct error *err)
+{
+    const char *text = natsStatus_GetText(status), *last = nats_GetLastError(NULL);
+    int code = status_to_code(status);
+    if (last == NULL || *last == '\0')
+        last = text;
+    if (status == NATS_SSL_ERROR || mentions(last, "certificate"))
+        return error_set(err, code,
+                         "no TLS connection to NATS at %s (%s); was the server's certificate signed by the "
+                         "authority of %s, and does it accept this client's?",
+                         options->url, last, options->ca_file ? options->ca_file : "the system");
+    if (status == NATS_CONNECTION_AUTH_FAILED || mentions(last, "authori") || mentions(last, "authenti"))
+        return error_set(err, code, "NATS at %s refuses the credentials (%s): look at %s", options->url, last,
+                         options->credentials_file ? options->credentials_file
+                                                   : "CHAMBERLAIN_NATS_CREDENTIALS, which names no file");
+    return error_set(err, code,
+                     "cannot reach NATS at %s (%s); is the server running, and is the URL right? "
+                     "`chamberlain up` starts one",
+                     options->url, text);
+}
+
 static int connect_native(struct bus *bus, const struct bus_options *options, struct error *err)
 {
     natsOptions *native = NULL;
+    int code = check_files(options, err);
+    if (code)
+        return code;
     natsStatus status = natsOptions_Create(&native);
     if (status == NATS_OK)
         status = set_options(native, options, bus);
@@ -399,10 +450,7 @@ static int connect_native(struct bus *bus, const struct bus_options *options, st
         return 0;
     }
     native_users_remove(bus); /* a connection that never was does not call on_closed */
-    return error_set(err, status_to_code(status),
-                     "cannot reach NATS at %s (%s); is the server running, and is the URL right? "
-                     "`chamberlain up` starts one",
-                     options->url, natsStatus_GetText(status));
+    return cannot_reach(options, status, err);
 }
 
 int bus_open(const struct bus_options *options, uv_loop_t *loop, struct mailbox *mailbox,
