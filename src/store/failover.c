@@ -20,7 +20,7 @@ enum {
 };
 
 static const struct failover_times default_times = {
-    .call_ms = 3000, .give_up_ms = 6000, .poll_ms = 3000, .grace_ms = 5000, .hold_ms = 5000};
+    .call_ms = 2000, .give_up_ms = 5000, .poll_ms = 3000, .grace_ms = 5000, .hold_ms = 5000};
 
 /* --- the mode --- */
 
