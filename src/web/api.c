@@ -31,6 +31,9 @@ bool api_reply_failed(const struct store_reply *reply, struct http_response *res
 
 /* --- from the board --- */
 
+/* A stream sequence of at most 18 digits: what a pager may give. */
+#define CURSOR_MAX INT64_C(999999999999999999)
+
 static const char *const no_parameters[] = {NULL};
 static const char *const severities[] = {"info", "warning", "critical", NULL};
 
@@ -113,7 +116,7 @@ static void list_alarms(void *arg, const struct http_request *request, struct ht
         .context = query_name(&query, "context", false),
         .state = (enum board_alarm_state)query_choice(&query, "state", states, 0),
         .limit = (size_t)query_integer(&query, "limit", 1, 1000, 100),
-        .before = (uint64_t)query_integer(&query, "cursor", 1, INT64_MAX, 0)};
+        .before = (uint64_t)query_integer(&query, "cursor", 1, CURSOR_MAX, 0)};
     if (query.failed)
         return;
     api_json(response);

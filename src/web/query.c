@@ -84,7 +84,9 @@ int64_t query_integer(struct query *query, const char *parameter, int64_t least,
         return otherwise;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    bool whole = *text && strspn(text, "-0123456789") == strlen(text) && *end == '\0' && errno == 0;
+    const char *digits = *text == '-' ? text + 1 : text;
+    bool whole = *digits && strspn(digits, "0123456789") == strlen(digits) && *end == '\0' && errno == 0 &&
+                 (digits[0] != '0' || digits[1] == '\0');
     if (whole && value >= least && value <= most)
         return value;
     query_refuse(query, 400, "'%s' takes a whole number of %" PRId64 " to %" PRId64, parameter, least, most);
