@@ -7,6 +7,7 @@
 #include "bus/consumer.h"
 #include "bus/jetstream.h"
 #include "bus/names.h"
+#include "cli/alarms.h"
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/session.h"
@@ -33,7 +34,8 @@ static const struct command command = {
     .name = "alarms",
     .operands = "",
     .summary = "Shows the alarms that were raised, newest last; with --follow goes on until Ctrl-C.",
-    .examples = "  chamberlain alarms --dir fab --since 1h --severity critical\n"
+    .examples = "  chamberlain alarms ack --help\n"
+                "  chamberlain alarms --dir fab --since 1h --severity critical\n"
                 "  chamberlain alarms --dir fab --follow\n"
                 "  chamberlain alarms --dir fab --limit 1000 --json | jq .chart",
 };
@@ -396,6 +398,8 @@ static int run(struct alarms *alarms)
 
 int cli_alarms(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "ack") == 0)
+        return cli_alarms_ack(argc - 1, argv + 1);
     struct alarms alarms = {.limit = DEFAULT_LIMIT};
     const char *dir = NULL;
     const struct command_option options[] = {

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bus/names.h"
+#include "notify/config.h"
 #include "store/cassandra_init.h"
 
 #include <errno.h>
@@ -80,7 +81,11 @@ struct up {
     int metrics_ports[UP_DEFENDERS_MAX]; /* of the seats' defenders; 0: none */
     size_t seat_count;
     struct supervised *web; /* NULL: no --http-port was given */
-    const char *version;    /* label of what is started from now on */
+    const char *notify_given;
+    char notify_file[PATH_MAX];
+    struct supervised *notify; /* NULL: no --notify was given */
+    int notify_port;           /* of its metrics; 0: none */
+    const char *version;       /* label of what is started from now on */
     char version_text[128];
     uv_signal_t roll_signal;
     bool roll_asked;
@@ -140,6 +145,8 @@ static void write_targets_file(const struct up *up)
                 targets, scrape_target(up->metrics_ports[i], "defend", supervised_name(up->seats[i])));
     if (up->web)
         json_array_append_new(targets, scrape_target((int)up->http_port, "web", "web"));
+    if (up->notify_port)
+        json_array_append_new(targets, scrape_target(up->notify_port, "notify", "notify"));
     write_document(up, "prometheus-targets.json", targets);
 }
 
@@ -165,6 +172,10 @@ static void write_cluster_file(void *arg)
         json_object_set_new(children, "web", json_integer(supervised_pid(up->web)));
         json_object_set_new(http, "web", json_integer(up->http_port));
     }
+    if (up->notify)
+        json_object_set_new(children, "notify", json_integer(supervised_pid(up->notify)));
+    if (up->notify_port)
+        json_object_set_new(http, "notify", json_integer(up->notify_port));
     json_t *cluster = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "nats", up->nats_url, "store",
                                 up->store_url, "store_option", up->store_text, "cell", "", "pid",
                                 (int)getpid(), "children", children, "http", http);
@@ -394,7 +405,7 @@ static int choose_metrics_port(const struct up *up)
     int port = 0;
     for (int attempt = 0; taken && attempt < METRICS_PORT_ATTEMPTS; attempt++) {
         port = natsserver_choose_port(0);
-        taken = port == (int)up->http_port;
+        taken = port == (int)up->http_port || port == up->notify_port;
         for (size_t i = 0; i < up->seat_count; i++)
             taken |= up->metrics_ports[i] == port;
     }
@@ -457,6 +468,46 @@ static int start_web(struct up *up, struct error *err)
         up->self,      "web",          "--dir",        up->dir,           "--http-port", port, "--log-level",
         up->log_level, "--log-format", up->log_format, "--version-label", up->version,   NULL};
     return supervisor_start(up->supervisor, "web", argv, log, &up->web, err);
+}
+
+static void print_notify_problem(void *arg, size_t line, size_t column, const char *message)
+{
+    const struct up *up = arg;
+    fprintf(stderr, "%s:%zu:%zu: %s\n", up->notify_given, line, column, message);
+}
+
+/* Before anything is started, so that a mistake is said at once. */
+static int check_notify(struct up *up, struct error *err)
+{
+    struct notify_config config;
+    if (up->notify_given == NULL)
+        return 0;
+    if (realpath(up->notify_given, up->notify_file) == NULL)
+        return error_set(err, ERR_IO, "cannot find %s: %s", up->notify_given, strerror(errno));
+    int code = notify_config_load(up->notify_file, print_notify_problem, up, &config, err);
+    notify_config_free(&config);
+    if (code == ERR_INVALID)
+        error_set(err, ERR_INVALID, "%s has the problems above", up->notify_given);
+    return code;
+}
+
+static int start_notify(struct up *up, struct error *err)
+{
+    char log[PATH_MAX + 32], port[16];
+    if (up->notify_given == NULL)
+        return 0;
+    snprintf(log, sizeof log, "%s/notify.log", up->dir);
+    const char *argv[16] = {up->self,      "notify",       "--dir",        up->dir,        "--log-level",
+                            up->log_level, "--log-format", up->log_format, up->notify_file};
+    size_t count = 9;
+    if (up->http_port >= 0)
+        up->notify_port = choose_metrics_port(up);
+    if (up->notify_port) {
+        snprintf(port, sizeof port, "%d", up->notify_port);
+        argv[count++] = "--http-port";
+        argv[count++] = port;
+    }
+    return supervisor_start(up->supervisor, "notify", argv, log, &up->notify, err);
 }
 
 /* What a process says of its state: "FOLLOWER"; "" while it does not answer. */
@@ -623,11 +674,15 @@ static void stop_children(struct up *up)
     up->stopping = true;
     if (up->web)
         supervised_end(up->web, SIGTERM, WEB_STOP_MS);
+    if (up->notify)
+        supervised_end(up->notify, SIGTERM, WEB_STOP_MS);
     for (size_t i = 0; i < up->seat_count; i++)
         supervised_end(up->seats[i], SIGTERM, DEFENDER_STOP_MS);
     for (size_t i = 0; i < up->seat_count; i++)
         while (supervised_is_running(up->seats[i]))
             pause_ms(up, 10);
+    while (supervised_is_running(up->notify))
+        pause_ms(up, 10);
     if (up->server)
         supervised_end(up->server, SIGTERM, SERVER_STOP_MS);
     if (up->cassandra)
@@ -702,6 +757,8 @@ static int run(struct up *up, struct error *err)
     code = start_web(up, err);
     if (code == 0)
         code = start_defenders(up, err);
+    if (code == 0)
+        code = start_notify(up, err);
     write_cluster_file(up);
     return code || up->stopping ? code : stay(up, err);
 }
@@ -808,6 +865,8 @@ int cli_up(int argc, char **argv)
          "serves the dashboard and the API there, on this machine only, and gives each defender a port for "
          "its metrics "
          "(0: a free one; default: neither)"},
+        {"notify", OPTION_TEXT, &up.notify_given, "FILE",
+         "tells the sinks of this configuration of alarms (docs/alarms.md)"},
         {"defenders", OPTION_TEXT, &up.defenders_given, "N",
          "how many defenders (default 1), or from how many to how many as load asks for: 3..10"},
         {"scale-p95", OPTION_DURATION, &up.scale.p95_us, "TIME",
@@ -861,7 +920,9 @@ int cli_up(int argc, char **argv)
     int code = scaler_parse_range(up.defenders_given, UP_DEFENDERS_MAX, &up.defenders, &most, &err);
     if (code == 0) {
         scaler_init(&up.scaler, up.defenders, most, &up.scale);
-        code = make_dir(&up, &err);
+        code = check_notify(&up, &err);
+        if (code == 0)
+            code = make_dir(&up, &err);
     }
     if (code == 0) {
         take_store_option(&up);
