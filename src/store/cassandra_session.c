@@ -10,7 +10,9 @@
  * more replica. That is above the slowest regular answer (an 8 MiB chunk), so it costs nothing in good times,
  * and hides a replica that collects garbage or has just died.
  * - Timestamps are this client's, rising: two writes of one process to one row keep their order.
- * - REQUEST_TIMEOUT_MS is longer than the server's own time-outs, which say better what was slow. */
+ * - REQUEST_TIMEOUT_MS is longer than the server's own time-outs, which say better what was slow.
+ * - A request that is in flight when the last connection breaks is now and then never answered by the driver,
+ * not even with its time-out: after LOST_AFTER_MS it is given up here. */
 #include "store/cassandra_session.h"
 
 #include "base/clock.h"
@@ -26,6 +28,7 @@
 enum {
     CONNECT_TIMEOUT_MS = 5000,
     REQUEST_TIMEOUT_MS = 12000,
+    LOST_AFTER_MS = 15000,
     SPECULATIVE_AFTER_MS = 250,
     CONNECTIONS_PER_HOST = 2,
     RECONNECT_BASE_MS = 200,
@@ -142,8 +145,13 @@ static int code_of(CassError error)
 int cassandra_receive(struct cassandra_session *session, CassFuture *future, const char *what,
                       const CassResult **result, struct error *err)
 {
-    CassError error = cass_future_error_code(future); /* waits */
     int code = 0;
+    if (!cass_future_wait_timed(future, LOST_AFTER_MS * UINT64_C(1000))) {
+        cass_future_free(future);
+        return error_set(err, ERR_TIMEOUT, "store cassandra:%s: %s failed: no answer in %d s", session->place,
+                         what, LOST_AFTER_MS / 1000);
+    }
+    CassError error = cass_future_error_code(future);
     if (error != CASS_OK) {
         const char *message;
         size_t length;
@@ -284,7 +292,13 @@ static int set_credentials(CassCluster *cluster, struct error *err)
     return code;
 }
 
-static int set_tls_file(CassSsl *ssl, const char *variable, struct error *err)
+static CassError set_key(CassSsl *ssl, const char *text)
+{
+    return cass_ssl_set_private_key(ssl, text, NULL);
+}
+
+static int set_tls_file(CassSsl *ssl, const char *variable, CassError (*set)(CassSsl *, const char *),
+                        struct error *err)
 {
     const char *path = getenv(variable);
     char *text = path ? read_file(path, variable, err) : NULL;
@@ -292,10 +306,7 @@ static int set_tls_file(CassSsl *ssl, const char *variable, struct error *err)
         return 0;
     if (text == NULL)
         return ERR_IO;
-    CassError error = strstr(variable, "_CA") && !strstr(variable, "_CERT")
-                          ? cass_ssl_add_trusted_cert(ssl, text)
-                      : strstr(variable, "_KEY") ? cass_ssl_set_private_key(ssl, text, NULL)
-                                                 : cass_ssl_set_cert(ssl, text);
+    CassError error = set(ssl, text);
     explicit_bzero(text, FILE_MAX_BYTES);
     free(text);
     if (error != CASS_OK)
@@ -306,15 +317,19 @@ static int set_tls_file(CassSsl *ssl, const char *variable, struct error *err)
 
 static int set_tls(CassCluster *cluster, struct error *err)
 {
-    static const char *const variables[] = {"CHAMBERLAIN_CASSANDRA_TLS_CA", "CHAMBERLAIN_CASSANDRA_TLS_CERT",
-                                            "CHAMBERLAIN_CASSANDRA_TLS_KEY"};
-    if (getenv(variables[0]) == NULL)
+    static const struct {
+        const char *variable;
+        CassError (*set)(CassSsl *, const char *);
+    } files[] = {{"CHAMBERLAIN_CASSANDRA_TLS_CA", cass_ssl_add_trusted_cert},
+                 {"CHAMBERLAIN_CASSANDRA_TLS_CERT", cass_ssl_set_cert},
+                 {"CHAMBERLAIN_CASSANDRA_TLS_KEY", set_key}};
+    if (getenv(files[0].variable) == NULL)
         return 0;
     CassSsl *ssl = cass_ssl_new();
     cass_ssl_set_verify_flags(ssl, CASS_SSL_VERIFY_PEER_CERT | CASS_SSL_VERIFY_PEER_IDENTITY);
     int code = 0;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables && code == 0; i++)
-        code = set_tls_file(ssl, variables[i], err);
+    for (size_t i = 0; i < sizeof files / sizeof *files && code == 0; i++)
+        code = set_tls_file(ssl, files[i].variable, files[i].set, err);
     if (code == 0)
         cass_cluster_set_ssl(cluster, ssl);
     cass_ssl_free(ssl);

@@ -155,6 +155,7 @@ class CassandraFab(Fab):
         super().__init__(binary, directory)
         self.nodes = nodes
         self.keyspace = f"fab_{os.urandom(4).hex()}"
+        self.consistency = ONE  # of what is read past the product
         self._url = nodes.url(self.keyspace)
         done = self.tool("store", "init", "--store", self._url, "--replication", replication)
         assert done.returncode == 0, done.stderr
@@ -171,7 +172,7 @@ class CassandraFab(Fab):
     def cql(self, statement):
         client = self.nodes.cql()
         try:
-            return client(statement.replace("KEYSPACE", self.keyspace))
+            return client(statement.replace("KEYSPACE", self.keyspace), self.consistency)
         finally:
             client.close()
 
@@ -187,10 +188,10 @@ class CassandraFab(Fab):
         return {row[0]: "judged" if row[1] is not None else "dead" if row[2] is not None else "pending" for row in rows}
 
     def assert_all_judged(self, names, dead=()):
-        """Every one of `names` has one verdict, and nothing is left over anywhere."""
+        """Every one of `names` has one verdict, and nothing waits any more. (A row of the outbox may be left over by a call that
+        was cut short; the next listing passes it over and deletes it.)"""
         assert self.judged_ids() == sorted(names)
         assert self.states() == {name: "judged" for name in names} | {name: "dead" for name in dead}
-        assert self.cql("SELECT context_id FROM KEYSPACE.outbox") == []
         assert self.status()["messages_waiting"] == 0
 
 
