@@ -164,11 +164,8 @@ static void file_send(void *state, const struct sink_job *job, struct sink_resul
         sink_say(result, SINK_FAILED, "cannot open %s: %s", file->config->path, strerror(errno));
         return;
     }
-    if (strcmp(file->last_key, job->key) == 0) {
-        sink_say(result, SINK_ACCEPTED, "written already");
-        return;
-    }
-    if (append(file, job)) {
+    bool written = strcmp(file->last_key, job->key) == 0; /* before a crash, or before fsync has failed */
+    if (written ? fsync(file->fd) : append(file, job)) {
         sink_say(result, SINK_FAILED, "cannot write %s: %s", file->config->path, strerror(errno));
         close_log(file); /* what was written of the line goes when it is opened again */
         return;

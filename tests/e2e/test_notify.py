@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -35,7 +36,7 @@ class Webhook:
         self._server = None
         self.open()
 
-    def open(self):
+    def open(self, tls=None):
         webhook = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,6 +56,8 @@ class Webhook:
                 pass  # a client that was killed
 
         self._server = Server(("127.0.0.1", self.port), Handler)
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
@@ -358,6 +361,29 @@ def test_up_keeps_a_notifier_and_its_metrics_are_prometheus_text(fab, tmp_path):
     assert fab.interrupt() == 0
     bad = fab.tool("up", "--dir", tmp_path / "other", "--notify", tmp_path / "absent.yaml")
     assert bad.returncode == 1 and "absent.yaml" in bad.stderr and not (tmp_path / "other").exists()
+
+
+def test_a_certificate_that_is_not_trusted_is_not_told(alarms, webhook, tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    webhook.close()
+    webhook.open(context)
+    alarms.webhook_to(webhook)
+    alarms.configure(alarms.config.read_text().replace("http:", "https:"))
+    process = alarms.start()
+    alarms.publish(alarm(1))
+    until(lambda: "cannot be told" in alarms.fab.log("notify.log"), "an attempt in vain")
+    time.sleep(0.5)
+    assert webhook.attempts == 0 and "certificate" in alarms.fab.log("notify.log")
+    process.terminate()
+    assert process.wait(10) == 0
+    alarms.configure(alarms.config.read_text().replace("    group_by", f"    ca_file: {certificate}\n    group_by"))
+    alarms.start()
+    everything_told_once(alarms, webhook, 1)
 
 
 def test_check_explains_each_mistake_at_its_line(fab, tmp_path):
