@@ -8,7 +8,9 @@
  * never lowers the consistency: that would answer "written" for less than was asked.
  * - Speculative execution: after SPECULATIVE_AFTER_MS without an answer an idempotent request goes to one
  * more replica. That is above the slowest regular answer (an 8 MiB chunk), so it costs nothing in good times,
- * and hides a replica that collects garbage or has just died.
+ * and hides a replica that collects garbage or has just died. With one server named it is off: there is
+ * nobody else to ask, and when the only connections broke, the driver was seen to lose requests that it had
+ * on.
  * - Timestamps are this client's, rising: two writes of one process to one row keep their order.
  * - REQUEST_TIMEOUT_MS is longer than the server's own time-outs, which say better what was slow.
  * - A request that is in flight when the last connection breaks is now and then never answered by the driver,
@@ -342,7 +344,9 @@ static int configure(CassCluster *cluster, const char *place, const char *own_da
     cass_cluster_set_request_timeout(cluster, REQUEST_TIMEOUT_MS);
     cass_cluster_set_core_connections_per_host(cluster, CONNECTIONS_PER_HOST);
     cass_cluster_set_exponential_reconnect(cluster, RECONNECT_BASE_MS, RECONNECT_MAX_MS);
-    cass_cluster_set_constant_speculative_execution_policy(cluster, SPECULATIVE_AFTER_MS, 1);
+    const char *comma = strchr(place, ','), *slash = strchr(place, '/');
+    if (comma && slash && comma < slash)
+        cass_cluster_set_constant_speculative_execution_policy(cluster, SPECULATIVE_AFTER_MS, 1);
     cass_cluster_set_token_aware_routing(cluster, cass_true);
     const char *datacentre = *own_datacentre ? own_datacentre : getenv("CHAMBERLAIN_CASSANDRA_DATACENTRE");
     if (datacentre && *datacentre)
