@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 100 };
+enum {
+    RETRY_MS = 100,
+    LATE_AGAIN_MS = 250 /* a call that stays without an answer fails again and again */
+};
 
 bool failover_is_away(int code)
 {
@@ -196,7 +199,7 @@ static void choose_side(struct job *job, enum failover_side side)
     job->side = side;
     job->state = JOB_RUNNING;
     job->debts_put = 0;
-    job->late = false;
+    job->late_again_ns = 0;
     job->step = debts_of(job) > 0 ? STEP_DEBT : STEP_MAIN;
 }
 
@@ -614,7 +617,9 @@ static void on_main_answer(struct job *job, struct store_call *answer, struct jo
     enum store_op op = job->outer->op;
     enum failover_side other = job->side == SIDE_PRIMARY ? SIDE_STANDBY : SIDE_PRIMARY;
     bool on_standby = job->side == SIDE_STANDBY, writes = store_op_writes(op);
-    bool owing = failover->debts_known != 0;
+    /* Whether something is owed is looked for now and then; a trace that is not there is looked for at once.
+     */
+    bool owing = failover->debts_known != 0 || op == STORE_OP_FETCH_TCHART;
     bool other_may =
         failover->sides[other].store && (on_standby ? failover->mode != STORE_MODE_STANDBY : owing);
     answer->reply.degraded = on_standby && !failover_is_away(answer->reply.code);
@@ -746,13 +751,13 @@ static void look_at_attempt(struct job *job, int64_t now_ns, struct job **todo, 
         return;
     bool silent = now_ns - primary->good_ns[writes] >= patience_ns;
     if (failover->mode == STORE_MODE_PRIMARY && silent && is_light(job->outer)) {
-        if (!job->late) {
+        if (now_ns >= job->late_again_ns) {
             failover_note(failover, SIDE_PRIMARY, writes,
                           &(struct error){.code = ERR_TIMEOUT, .text = "a call has had no answer in time"},
                           true);
             failover_event(failover, writes ? BREAKER_WRITE_FAILED : BREAKER_READ_FAILED);
+            job->late_again_ns = now_ns + LATE_AGAIN_MS * INT64_C(1000000);
         }
-        job->late = true;
         if (now_ns - job->attempt->start_ns >= failover->times.give_up_ms * 1000000)
             failover_event(failover, BREAKER_GAVE_UP);
     }

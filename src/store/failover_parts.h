@@ -63,7 +63,7 @@ struct job {
     struct store_call *kept; /* an answer that is given if nothing better comes */
     int64_t trouble_ns;      /* its first failure; 0: none */
     int64_t wake_ns;
-    bool late;
+    int64_t late_again_ns;
 };
 
 struct failover_slot {
