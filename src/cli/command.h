@@ -54,6 +54,7 @@ bool command_parse_duration(const char *text, int64_t *us);
 
 /* Every subcommand: `argv[0]` is its last word. Each returns the exit code. */
 int cli_up(int argc, char **argv);
+int cli_collect(int argc, char **argv);
 int cli_defend(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_simulate(int argc, char **argv);

@@ -28,6 +28,7 @@ static const struct {
     {"store", cli_store, "create a Cassandra store's keyspace and tables"},
     {"mebo", cli_mebo, "dump and encode Mebo blobs"},
     {"defend", cli_defend, "run one defender (the worker; `up` starts it for you)"},
+    {"collect", cli_collect, "run one collector: batches of samples from equipment into T-charts"},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };

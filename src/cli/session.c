@@ -246,7 +246,7 @@ static void on_roll_answer(void *arg, int code, const struct error *error, const
     call->done = --call->waiting == 0;
 }
 
-static void ask_defender(struct session *session, const char *id, struct roll_call *call)
+static void ask_member(struct session *session, const char *id, struct roll_call *call)
 {
     char own[NAMES_BYTES], subject[NAMES_BYTES];
     snprintf(own, sizeof own, "cluster.ask.%s", id);
@@ -256,10 +256,10 @@ static void ask_defender(struct session *session, const char *id, struct roll_ca
 }
 
 /* Who has claimed an ID (a released one leaves its key behind: nobody answers for it). */
-static json_t *claimed_ids(struct session *session, struct error *err)
+static json_t *claimed_ids(struct session *session, const char *ids, struct error *err)
 {
     char bucket[NAMES_BYTES], call[NAMES_BYTES + 16];
-    snprintf(call, sizeof call, "STREAM.INFO.KV_%s", names_stream(session->cell, "stable-ids", bucket));
+    snprintf(call, sizeof call, "STREAM.INFO.KV_%s", names_stream(session->cell, ids, bucket));
     json_t *body = json_pack("{s:s}", "subjects_filter", ">");
     json_t *info = session_call(session, call, body, err);
     json_decref(body);
@@ -291,23 +291,33 @@ static json_t *sorted_by_id(json_t *answers)
     return answers;
 }
 
-json_t *session_defenders(struct session *session, struct error *err)
+static json_t *call_roll(struct session *session, const char *ids, const char *first, struct error *err)
 {
     struct roll_call call = {.answers = json_array()};
-    json_t *subjects = claimed_ids(session, err), *count;
+    json_t *subjects = claimed_ids(session, ids, err), *count;
     const char *subject;
     json_object_foreach(subjects, subject, count)
     {
         const char *id = strrchr(subject, '.');
         if (id)
-            ask_defender(session, id + 1, &call);
+            ask_member(session, id + 1, &call);
     }
     if (subjects == NULL) /* no bucket yet: perhaps the first is just starting */
-        ask_defender(session, "defender-0", &call);
+        ask_member(session, first, &call);
     json_decref(subjects);
     if (call.waiting > 0)
         session_run_until(session, &call.done, 2 * ROLL_CALL_TIMEOUT_MS);
     return sorted_by_id(call.answers);
+}
+
+json_t *session_defenders(struct session *session, struct error *err)
+{
+    return call_roll(session, "stable-ids", "defender-0", err);
+}
+
+json_t *session_collectors(struct session *session, struct error *err)
+{
+    return call_roll(session, "collector-stable-ids", "collector-0", err);
 }
 
 /* --- store --- */

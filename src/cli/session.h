@@ -25,8 +25,8 @@ struct session {
 
 enum session_needs { SESSION_STORE = 1, SESSION_NATS = 2 };
 
-/* Fills in only where the cluster is (nats_url, store_url, cell, dir), as session_open finds it. ERR_NOT_FOUND,
- * ERR_INVALID, ERR_CORRUPT. */
+/* Fills in only where the cluster is (nats_url, store_url, cell, dir), as session_open finds it.
+ * ERR_NOT_FOUND, ERR_INVALID, ERR_CORRUPT. */
 int session_locate(struct session *session, const char *dir, struct error *err);
 
 /* Where the cluster is: `dir` (as `chamberlain up --dir` made it) when given, else CHAMBERLAIN_NATS and
@@ -53,6 +53,9 @@ int session_waiting_messages(struct session *session, int64_t *count, struct err
 
 /* The status of the defenders (a JSON array; the caller decrefs). An empty array when none answers. */
 json_t *session_defenders(struct session *session, struct error *err);
+
+/* Likewise the collectors, who are a cluster of their own. */
+json_t *session_collectors(struct session *session, struct error *err);
 
 /* --- the store, waiting: the reply of the call just made, never NULL (the caller frees it) --- */
 

@@ -36,7 +36,7 @@ static json_t *gather(struct session *session, struct error *err)
     int64_t messages = -1;
     struct error nats_error = {0};
     session_waiting_messages(session, &messages, &nats_error);
-    json_t *members = session_defenders(session, NULL);
+    json_t *members = session_defenders(session, NULL), *collectors = session_collectors(session, NULL);
     json_t *leader = json_null();
     size_t i;
     json_t *member;
@@ -51,6 +51,7 @@ static json_t *gather(struct session *session, struct error *err)
     json_t *status =
         json_pack("{s:s, s:s, s:O, s:O, s:I, s:o}", "nats", session->nats_url, "store", session->store_url,
                   "members", members, "leader", leader, "map_version", map_version, "contexts", contexts);
+    json_object_set_new(status, "collectors", collectors);
     json_object_set_new(status, "messages_waiting", messages >= 0 ? json_integer(messages) : json_null());
     if (nats_error.code)
         json_object_set_new(status, "nats_error", json_string(nats_error.text));
@@ -107,6 +108,38 @@ static const char *text_of(const json_t *object, const char *key)
     return text ? text : "";
 }
 
+/* Collectors: a line each. */
+static void print_collectors(const json_t *collectors)
+{
+    static const struct table_column columns[] = {
+        {"collector", false},  {"state", false}, {"version", false}, {"pid", true},
+        {"chambers", true},    {"open", true},   {"held MB", true},  {"contexts", true},
+        {"low quality", true}, {"dead", true}};
+    struct table table;
+    struct strbuf out;
+    table_init(&table, columns, sizeof columns / sizeof *columns);
+    strbuf_init(&out);
+    for (size_t i = 0; i < json_array_size(collectors); i++) {
+        const json_t *collector = json_array_get(collectors, i),
+                     *counts = json_object_get(collector, "counts");
+        table_add(&table, text_of(collector, "id"));
+        table_addf(&table, "%s%s", text_of(collector, "state"),
+                   json_is_true(json_object_get(collector, "leads")) ? " *" : "");
+        table_add(&table, text_of(collector, "version"));
+        table_addf(&table, "%.0f", number(collector, "pid"));
+        table_addf(&table, "%.0f", number(collector, "chambers"));
+        table_addf(&table, "%.0f", number(collector, "open"));
+        table_addf(&table, "%.1f", number(collector, "held_bytes") / 1e6);
+        table_addf(&table, "%.0f", number(counts, "contexts"));
+        table_addf(&table, "%.0f", number(counts, "low_quality"));
+        table_addf(&table, "%.0f", number(counts, "dead"));
+    }
+    table_format(&table, 2, &out);
+    fputs(out.text, stdout);
+    strbuf_free(&out);
+    table_free(&table);
+}
+
 /* Many defenders: a line each. */
 static void print_members(const json_t *members)
 {
@@ -154,12 +187,15 @@ static void print_status(const json_t *status)
         printf(", %.0f messages waiting", json_number_value(messages));
     printf("\ndefenders %zu, assignment version %.0f\n", json_array_size(members),
            number(status, "map_version"));
-    if (json_array_size(members) > DETAILED_MEMBERS_MAX) {
+    if (json_array_size(members) > DETAILED_MEMBERS_MAX)
         print_members(members);
-        return;
-    }
-    for (size_t i = 0; i < json_array_size(members); i++)
+    for (size_t i = 0; i < json_array_size(members) && json_array_size(members) <= DETAILED_MEMBERS_MAX; i++)
         print_member(json_array_get(members, i));
+    const json_t *collectors = json_object_get(status, "collectors");
+    if (json_array_size(collectors) > 0) {
+        printf("collectors %zu\n", json_array_size(collectors));
+        print_collectors(collectors);
+    }
 }
 
 /* --- watching --- */

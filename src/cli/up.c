@@ -31,6 +31,7 @@ enum {
     POLL_MS = 50,
     ASK_TIMEOUT_MS = 500,
     UP_DEFENDERS_MAX = 512,
+    UP_COLLECTORS_MAX = 64,
     SERVER_STOP_MS = 10 * 1000,
     CASSANDRA_START_MS = 180 * 1000,
     CASSANDRA_STOP_MS = 20 * 1000,
@@ -80,6 +81,9 @@ struct up {
         *seats[UP_DEFENDERS_MAX];        /* a defender each; which ID it has is the cluster's business */
     int metrics_ports[UP_DEFENDERS_MAX]; /* of the seats' defenders; 0: none */
     size_t seat_count;
+    struct supervised *collectors[UP_COLLECTORS_MAX];
+    size_t collector_count;
+    int64_t collectors_wanted;
     struct supervised *web; /* NULL: no --http-port was given */
     const char *notify_given;
     char notify_file[PATH_MAX];
@@ -168,6 +172,9 @@ static void write_cluster_file(void *arg)
         if (up->metrics_ports[i])
             json_object_set_new(http, name, json_integer(up->metrics_ports[i]));
     }
+    for (size_t i = 0; i < up->collector_count; i++)
+        json_object_set_new(children, supervised_name(up->collectors[i]),
+                            json_integer(supervised_pid(up->collectors[i])));
     if (up->web) {
         json_object_set_new(children, "web", json_integer(supervised_pid(up->web)));
         json_object_set_new(http, "web", json_integer(up->http_port));
@@ -452,6 +459,37 @@ static int start_defender(struct up *up, size_t seat, struct supervised **child,
     return supervisor_start(up->supervisor, name, argv, log, child, err);
 }
 
+static int check_collectors(const struct up *up, struct error *err)
+{
+    return up->collectors_wanted <= UP_COLLECTORS_MAX
+               ? 0
+               : error_set(err, ERR_INVALID, "--collectors %lld: choose 0 to %d",
+                           (long long)up->collectors_wanted, UP_COLLECTORS_MAX);
+}
+
+/* Collectors: started like defenders, and not part of a roll. */
+static int start_collectors(struct up *up, struct error *err)
+{
+    char expected[32];
+    snprintf(expected, sizeof expected, "%lld", (long long)up->collectors_wanted);
+    int code = 0;
+    while (code == 0 && up->collector_count < (size_t)up->collectors_wanted) {
+        char name[64], log[PATH_MAX + 96], seat_file[PATH_MAX + 96];
+        snprintf(name, sizeof name, "collector-%zu", up->collector_count);
+        snprintf(log, sizeof log, "%s/%s.log", up->dir, name);
+        snprintf(seat_file, sizeof seat_file, "%s/%s.seat", up->dir, name);
+        const char *const argv[] = {up->self,      "collect",     "--nats",          up->nats_url,
+                                    "--store",     up->store_url, "--expected",      expected,
+                                    "--log-level", up->log_level, "--log-format",    up->log_format,
+                                    "--seat",      seat_file,     "--version-label", up->version,
+                                    NULL};
+        code = supervisor_start(up->supervisor, name, argv, log, &up->collectors[up->collector_count], err);
+        if (code == 0)
+            up->collector_count++;
+    }
+    return code;
+}
+
 static int start_web(struct up *up, struct error *err)
 {
     char log[PATH_MAX + 32], port[16];
@@ -551,12 +589,14 @@ static int wait_for_state(struct up *up, struct session *session, struct supervi
     return 0;
 }
 
-/* Ready when every defender has its place. */
+/* Ready when every defender and every collector has its place. */
 static int wait_until_ready(struct up *up, struct session *session, struct error *err)
 {
     int code = 0;
     for (size_t i = 0; i < up->seat_count && code == 0; i++)
         code = wait_for_state(up, session, up->seats[i], is_at_work, err);
+    for (size_t i = 0; i < up->collector_count && code == 0; i++)
+        code = wait_for_state(up, session, up->collectors[i], is_at_work, err);
     return code;
 }
 
@@ -676,8 +716,13 @@ static void stop_children(struct up *up)
         supervised_end(up->web, SIGTERM, WEB_STOP_MS);
     if (up->notify)
         supervised_end(up->notify, SIGTERM, WEB_STOP_MS);
+    for (size_t i = 0; i < up->collector_count; i++)
+        supervised_end(up->collectors[i], SIGTERM, DEFENDER_STOP_MS);
     for (size_t i = 0; i < up->seat_count; i++)
         supervised_end(up->seats[i], SIGTERM, DEFENDER_STOP_MS);
+    for (size_t i = 0; i < up->collector_count; i++)
+        while (supervised_is_running(up->collectors[i]))
+            pause_ms(up, 10);
     for (size_t i = 0; i < up->seat_count; i++)
         while (supervised_is_running(up->seats[i]))
             pause_ms(up, 10);
@@ -757,6 +802,8 @@ static int run(struct up *up, struct error *err)
     code = start_web(up, err);
     if (code == 0)
         code = start_defenders(up, err);
+    if (code == 0)
+        code = start_collectors(up, err);
     if (code == 0)
         code = start_notify(up, err);
     write_cluster_file(up);
@@ -856,6 +903,7 @@ int cli_up(int argc, char **argv)
                            .log_level = "info",
                            .log_format = "text",
                            .defenders_given = "1",
+                           .collectors_wanted = 1,
                            .version = CHAMBERLAIN_VERSION};
     const struct command_option table[] = {
         {"dir", OPTION_TEXT, &up.dir_given, "DIR", "where all state is kept (default ./chamberlain-data)"},
@@ -877,6 +925,8 @@ int cli_up(int argc, char **argv)
          "one less after so long at rest, with a fifth of that percentile (default 10min)"},
         {"scale-per", OPTION_DURATION, &up.scale.per_us, "TIME",
          "at most two such changes in this time (default 1h)"},
+        {"collectors", OPTION_INTEGER, &up.collectors_wanted, "N",
+         "how many collectors, for equipment that publishes samples (default 1; 0: none)"},
         {"compute-threads", OPTION_TEXT, &up.compute_threads, "N",
          "threads of each defender that calculate (default: one a core)"},
         {"version-label", OPTION_TEXT, &up.version, "TEXT",
@@ -920,6 +970,9 @@ int cli_up(int argc, char **argv)
     int code = scaler_parse_range(up.defenders_given, UP_DEFENDERS_MAX, &up.defenders, &most, &err);
     if (code == 0) {
         scaler_init(&up.scaler, up.defenders, most, &up.scale);
+        code = check_collectors(&up, &err);
+    }
+    if (code == 0) {
         code = check_notify(&up, &err);
         if (code == 0)
             code = make_dir(&up, &err);

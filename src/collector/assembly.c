@@ -416,7 +416,8 @@ static void hold(struct assembly *a, struct context_entry *context, struct held 
 static void take_out(struct context_entry *context, size_t count)
 {
     context->held_count -= count;
-    memmove(context->held, context->held + count, context->held_count * sizeof *context->held);
+    if (count > 0)
+        memmove(context->held, context->held + count, context->held_count * sizeof *context->held);
 }
 
 static size_t given_up_place(const struct context_entry *context, uint32_t sequence)

@@ -6,38 +6,38 @@
 
 #include <stdint.h>
 
-/* X(name): each is a field, a member of the status JSON and, as chamberlain_collector_NAME_total, a metric.
- */
+/* X(name, what it counts): each is a field, a member of the status JSON and, as collector_NAME_total, a
+ * metric. */
 #define COLLECT_COUNTS(X)                                                                                    \
-    X(messages)      /* received, redeliveries of what is held left out */                                   \
-    X(redelivered)   /* received again while held */                                                         \
-    X(bytes)         /* of messages */                                                                       \
-    X(batches)       /* taken */                                                                             \
-    X(batches_json)  /* of them in JSON */                                                                   \
-    X(points)        /* taken */                                                                             \
-    X(contexts)      /* completed and announced */                                                           \
-    X(low_quality)   /* of them with a reason for low quality */                                             \
-    X(chunks)        /* stored before their context was complete */                                          \
-    X(taken_over)    /* contexts that another collector, or this one before a restart, had begun */          \
-    X(duplicates)    /* messages that said again what was known */                                           \
-    X(out_of_order)  /* batches that came after one of a higher number */                                    \
-    X(lost_batches)  /* given up after the wait for them */                                                  \
-    X(late)          /* batches that came after their context was complete, or after they were given up */   \
-    X(disordered)    /* samples left out because time ran back */                                            \
-    X(clock)         /* batches and ends whose times make no sense */                                        \
-    X(undecodable)   /* messages that cannot be read */                                                      \
-    X(no_start)      /* messages whose start never came */                                                   \
-    X(silent)        /* contexts cut because the tool fell silent */                                         \
-    X(superseded)    /* contexts cut because the chamber began another */                                    \
-    X(empty)         /* contexts without a single sample */                                                  \
-    X(dead)          /* messages put into the dead letters */                                                \
-    X(conflicts)     /* contexts that another completed or wrote */                                          \
-    X(pressed)       /* flushes and drops for want of memory */                                              \
-    X(store_retries) /* store calls tried again */                                                           \
-    X(bus_retries)   /* NATS calls tried again */
+    X(messages, "Messages received, redeliveries of what is held left out.")                                 \
+    X(redelivered, "Messages received again while they were held.")                                          \
+    X(bytes, "Bytes of messages received.")                                                                  \
+    X(batches, "Batches taken.")                                                                             \
+    X(batches_json, "Batches taken that were JSON.")                                                         \
+    X(points, "Samples taken.")                                                                              \
+    X(contexts, "Contexts completed and announced.")                                                         \
+    X(low_quality, "Contexts completed with low quality.")                                                   \
+    X(chunks, "Chunks stored before their context was complete.")                                            \
+    X(taken_over, "Contexts that another collector, or this one before a restart, had begun.")               \
+    X(duplicates, "Messages that said again what was known.")                                                \
+    X(out_of_order, "Batches that came after one of a higher number.")                                       \
+    X(lost_batches, "Batches given up after the wait for them.")                                             \
+    X(late, "Batches that came after their context was complete, or after they were given up.")              \
+    X(disordered, "Samples left out because time ran back.")                                                 \
+    X(clock, "Batches and ends whose times make no sense.")                                                  \
+    X(undecodable, "Messages that cannot be read.")                                                          \
+    X(no_start, "Messages whose start never came.")                                                          \
+    X(silent, "Contexts cut because the tool fell silent.")                                                  \
+    X(superseded, "Contexts cut because the chamber began another.")                                         \
+    X(empty, "Contexts without a single sample.")                                                            \
+    X(dead, "Messages put into the dead letters.")                                                           \
+    X(conflicts, "Contexts that another completed or wrote.")                                                \
+    X(pressed, "Flushes and drops for want of memory.")                                                      \
+    X(store_retries, "Store calls tried again.")                                                             \
+    X(bus_retries, "NATS calls tried again.")
 
 struct collect_counts {
-#define COLLECT_FIELD(name) int64_t name;
+#define COLLECT_FIELD(name, help) int64_t name;
     COLLECT_COUNTS(COLLECT_FIELD)
 #undef COLLECT_FIELD
 };
