@@ -1,7 +1,7 @@
 # The front door. Everything real is in meson.build and scripts/.
 BUILD ?= build
 
-.PHONY: all setup build demo test test-full sim sim-plants bench test-cassandra lint fmt clean help
+.PHONY: all setup build demo test test-full sim sim-plants bench test-cassandra test-cluster lint fmt clean help
 
 all: build
 
@@ -10,6 +10,7 @@ help:
 	@echo "make test    set up, build, and run every test"
 	@echo "make test-full   the cluster's tests at full size: 30 defenders, 2,400 chambers, with a table of what they measure"
 	@echo "make test-cassandra   run the store's contract test on a real Cassandra node"
+	@echo "make test-cluster   kill Cassandra nodes under load, three and two datacentres; TLS and credentials"
 	@echo "make build   build/chamberlain"
 	@echo "make sim     simulate thousands of cluster-hours with faults for a minute (make sim-plants: it finds planted bugs)"
 	@echo "make bench   measure, beside the peers"
@@ -36,6 +37,9 @@ test-full:
 
 test-cassandra:
 	@scripts/test-cassandra
+
+test-cluster:
+	@scripts/test-cluster
 
 sim sim-plants: build
 	@ninja -C $(BUILD) --quiet $@
