@@ -4,6 +4,7 @@
 #include "chart/student.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The mean moving range of n - 1 neighbours is about as sure as a standard deviation with 0.6 (n - 1) degrees
@@ -174,6 +175,86 @@ static double freedom(const struct learn_recipe *recipe, const struct learn_fit 
     return FREEDOM_PER_RANGE * (double)(least != SIZE_MAX ? least : all);
 }
 
+/* ---- the rehearsal ---- */
+
+/* The centre of tracked limits (limits.h) after one more value. */
+static double tracked_step(double centre, double value, double stdev, double width)
+{
+    if (fabs(value - centre) > width)
+        value = value > centre ? centre + stdev : centre - stdev;
+    return centre + LEARN_LAMBDA * (value - centre);
+}
+
+/* ... and after the first LEARN_MIN_HISTORY. */
+static double tracked_start(const double first[static LEARN_MIN_HISTORY], double stdev, double width)
+{
+    double sorted[LEARN_MIN_HISTORY];
+    memcpy(sorted, first, sizeof sorted);
+    double centre = statistics_median(sorted, LEARN_MIN_HISTORY);
+    for (size_t i = 0; i < LEARN_MIN_HISTORY; i++)
+        centre = tracked_step(centre, first[i], stdev, width);
+    return centre;
+}
+
+/* What a row's worst chart needs for it not to alarm: deviations from the centre. Negative: not judged. */
+static void rehearse_slot(const struct learn_recipe *recipe, const struct learn_fit *fit, size_t slot,
+                          double *worst)
+{
+    const struct learn_chart *chart = &fit->charts[slot];
+    const double root = sqrt(1 + LEARN_LAMBDA / (2 - LEARN_LAMBDA));
+    for (size_t g = 0; g < fit->group_count; g++) {
+        const struct learn_group *group = &fit->groups[g];
+        double stdev = isnan(chart->group_stdev[g]) ? chart->stdev : chart->group_stdev[g];
+        double width = fmax(fit->sigma * stdev * root, chart->floor);
+        double first[LEARN_MIN_HISTORY], centre = 0;
+        size_t seen = 0;
+        for (size_t i = group->begin; i < group->end; i++) {
+            if (i > group->begin && !same_series(&recipe->rows[i], &recipe->rows[i - 1]))
+                seen = 0;
+            double value = usable_value(recipe, &recipe->rows[i], slot, chart->min_samples);
+            if (isnan(value))
+                continue;
+            if (seen < LEARN_MIN_HISTORY) {
+                first[seen++] = value;
+                if (seen == LEARN_MIN_HISTORY)
+                    centre = tracked_start(first, stdev, width);
+                continue;
+            }
+            double off = fabs(value - centre),
+                   needed = off > chart->floor && stdev > 0 ? off / (stdev * root) : 0;
+            worst[i] = fmax(worst[i], needed);
+            centre = tracked_step(centre, value, stdev, width);
+        }
+    }
+}
+
+static int descending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* Wider limits, where the charts would alarm on more of the contexts they are learned from than they may:
+ * neighbours are nearer to each other than runs are before and after a maintenance, in another lot, by day
+ * and by night. Needs so many judged contexts that one of them may alarm. */
+static void rehearse(const struct learn *learn, const struct learn_recipe *recipe, struct learn_fit *fit,
+                     double *worst)
+{
+    for (size_t i = 0; i < recipe->row_count; i++)
+        worst[i] = -1;
+    for (size_t i = 0; i < recipe->slot_count; i++)
+        if (fit->charts[i].reason == LEARN_CHARTED)
+            rehearse_slot(recipe, fit, i, worst);
+    qsort(worst, recipe->row_count, sizeof *worst, descending);
+    size_t judged = 0;
+    while (judged < recipe->row_count && worst[judged] >= 0)
+        judged++;
+    size_t may = (size_t)(learn->options.false_alarms * (double)judged);
+    fit->widened = may >= 1 && may < judged && worst[may] > fit->sigma;
+    if (fit->widened)
+        fit->sigma = worst[may];
+}
+
 int learn_fit_recipe(const struct learn *learn, const struct learn_recipe *recipe, struct arena *arena,
                      struct learn_fit *fit, struct error *err)
 {
@@ -196,5 +277,6 @@ int learn_fit_recipe(const struct learn *learn, const struct learn_recipe *recip
     fit->freedom = freedom(recipe, fit);
     /* Bonferroni: each side of each chart gets an equal share of the false alarms. */
     fit->sigma = student_quantile(learn->options.false_alarms / (2 * (double)fit->chart_count), fit->freedom);
+    rehearse(learn, recipe, fit, scratch);
     return 0;
 }

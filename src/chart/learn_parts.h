@@ -94,6 +94,7 @@ struct learn_fit {
     size_t chart_count;         /* those with LEARN_CHARTED */
     double freedom;             /* degrees of freedom of the deviations */
     double sigma;               /* deviations from centre to limit; NaN when there is no chart */
+    bool widened;               /* beyond Student's t, by what the rehearsal showed */
 };
 
 /* The value of a slot in a row; NaN where it has none. A sample count that was not asked for then was 0. */

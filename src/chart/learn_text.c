@@ -338,8 +338,9 @@ static bool format_header(const struct learn *learn, const struct learn_fit *fit
         format_groups(learn, recipe, &fits[i], yaml);
         if (fits[i].chart_count > 0)
             strbuf_printf(
-                yaml, "#   %zu charts, limits at %.4f deviations (Student's t, %.1f degrees of freedom)\n",
-                fits[i].chart_count, fits[i].sigma, fits[i].freedom);
+                yaml, "#   %zu charts, limits at %.4f deviations (Student's t, %.1f degrees of freedom%s)\n",
+                fits[i].chart_count, fits[i].sigma, fits[i].freedom,
+                fits[i].widened ? "; widened to where these contexts keep to the budget" : "");
         else
             strbuf_printf(yaml, "#   no chart: each indicator needs %d values that vary\n", LEARN_MIN_VALUES);
         if (!format_left_out(recipe, &fits[i], yaml))
