@@ -170,22 +170,81 @@ def watched(binary, deploy, tmp_path_factory):
         monitoring.close()
 
 
-def test_a_slow_store_reaches_the_pager(watched, figures):
+@pytest.fixture(scope="module")
+def slow(watched):
+    """When the store has become slow, in monotonic seconds; it stays so."""
     cluster, monitoring = watched
     until(lambda: monitoring.query("chamberlain:defenders_available:ratio == 1"), lambda: f"the first scrapes\n{monitoring.log()}", 20)
     assert not monitoring.firing()
-    since = time.monotonic()
-    slow = SlowStore(cluster.store, hold_s=0.5)
     cluster.begin_flow()
-    try:
-        for name, receiver in (("ChamberlainProcessTimeP50", "on-call"), ("ChamberlainScaleOut", "shown"),
-                               ("ChamberlainProcessTimeP95", "on-call"), ("ChamberlainProcessTimeP99", "ticket")):
-            until(lambda: name in monitoring.firing(), lambda: f"{name}; there are {monitoring.firing()}, "
-                  f"p95 {monitoring.query('chamberlain:process_time_seconds:p95')}\n{monitoring.log()}", 45, 0.1)
-            figures.add("2 x 2", "slow store, times / 30", f"{name} at Alertmanager", f"{time.monotonic() - since:.1f} s")
-            assert monitoring.firing()[name] == [receiver]
-        until(lambda: ("on-call", "ChamberlainProcessTimeP95", "firing") in monitoring.pager.told, "the pager to be told", 15)
-        until(lambda: ("ticket", "ChamberlainProcessTimeP99", "firing") in monitoring.pager.told, "a ticket", 15)
-    finally:
-        slow.stop()
+    since = time.monotonic()
+    store = SlowStore(cluster.store, hold_s=0.5)
+    yield since
+    store.stop()
+
+
+def test_a_slow_store_reaches_the_pager(watched, slow, figures):
+    """The times of the rules are a thirtieth; what is too slow is not."""
+    _, monitoring = watched
+    for name, receiver in (("ChamberlainProcessTimeP50", "on-call"), ("ChamberlainScaleOut", "shown"),
+                           ("ChamberlainProcessTimeP95", "on-call"), ("ChamberlainProcessTimeP99", "ticket")):
+        until(lambda: name in monitoring.firing(), lambda: f"{name}; there are {monitoring.firing()}, "
+              f"p95 {monitoring.query('chamberlain:process_time_seconds:p95')}\n{monitoring.log()}", 45, 0.1)
+        figures.add("2 x 2", "slow store, times / 30", f"{name} at Alertmanager", f"{time.monotonic() - slow:.1f} s")
+        assert monitoring.firing()[name] == [receiver]
+    until(lambda: ("on-call", "ChamberlainProcessTimeP95", "firing") in monitoring.pager.told, "the pager to be told", 15)
+    until(lambda: ("ticket", "ChamberlainProcessTimeP99", "firing") in monitoring.pager.told, "a ticket", 15)
     assert not [told for told in monitoring.pager.told if told[1] == "ChamberlainScaleOut"], "info only shows"
+
+
+# --- the dashboards ---
+
+DASHBOARDS = ("cluster", "defender", "sla", "fab")
+
+
+def expressions(dashboard):
+    """Everything it asks Prometheus: (where, PromQL)."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield f"panel '{panel['title']}'", target["expr"]
+    for annotation in dashboard["annotations"]["list"]:
+        yield f"annotation '{annotation['name']}'", annotation["expr"]
+
+
+def test_the_dashboards_are_all_there_and_sound(deploy):
+    files = {file.stem: json.loads(file.read_text()) for file in (deploy / "grafana/dashboards").glob("*.json")}
+    assert set(files) == set(DASHBOARDS)
+    assert len({dashboard["uid"] for dashboard in files.values()}) == len(files)
+    for name, dashboard in files.items():
+        panels = dashboard["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels), name
+        taken = set()
+        for panel in panels:
+            place = panel["gridPos"]
+            cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+            assert not cells & taken and place["x"] + place["w"] <= 24, f"{name}: '{panel['title']}' lies on another"
+            taken |= cells
+            assert panel["type"] == "row" or panel["targets"], f"{name}: '{panel['title']}'"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_is_empty(watched, slow, deploy, name):
+    cluster, monitoring = watched
+    dashboard = json.loads((deploy / f"grafana/dashboards/{name}.json").read_text())
+    until(lambda: monitoring.query('ALERTS{severity="critical",alertstate="firing"}'), "an alert", 60, 0.2)
+    instance = monitoring.query("defender_stable_id")[0][0]["instance"]
+    empty = []
+    for where, expression in expressions(dashboard):
+        asked = expression.replace("$__rate_interval", "1m").replace("$instance", instance)
+        assert "$" not in asked, f"{where}: unknown variable in {expression}"
+        if not [value for _, value in monitoring.query(asked) if value == value]:
+            empty.append(f"{where}: {asked}")
+    assert not empty, "\n".join(empty)
+
+
+@pytest.mark.parametrize("variable", ["instance"])
+def test_the_choice_of_a_defender_is_not_empty(watched, slow, deploy, variable):
+    dashboard = json.loads((deploy / "grafana/dashboards/defender.json").read_text())
+    query = next(entry["query"]["query"] for entry in dashboard["templating"]["list"] if entry["name"] == variable)
+    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", query).groups()
+    assert len(watched[1].get(f"/api/v1/label/{label}/values", **{"match[]": metric})) == 2
