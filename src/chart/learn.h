@@ -4,8 +4,8 @@
  * For every recipe, every step it runs through and every sensor, a chart of each wanted statistic, and one
  * chart of the number of samples a step. The centre of such a chart is tracked, not learned; what is learned
  * is how much the indicator varies from one context to the next, and how far out the limits must lie so that
- * all charts of a recipe together raise false alarms on a stated fraction of the contexts: by Student's t, and
- * further where they would not keep to it on the contexts that were added.
+ * all charts of a recipe together raise false alarms on a stated fraction of the contexts: by Student's t,
+ * and further where they would not keep to it on the contexts that were added.
  *
  * Pure: the same contexts give the same text. Contexts may be added in any order. Used by one thread at a
  * time. */
