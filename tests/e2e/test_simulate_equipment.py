@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from fab import until
+
 SMALL = ("--tools", 3, "--chambers-per-tool", 2, "--sensors", 6, "--run-time", "40s", "--recipes", 2, "--runs", 3, "--faults", "40%")
 
 
@@ -133,7 +135,7 @@ def traces_stored(fab, tmp_path):
 
 @pytest.mark.parametrize("form", ["binary", "json"])
 def test_equipment_says_what_direct_stores(fab, tmp_path, form):
-    fab.up()
+    fab.start()  # no collector, which would take the messages
     direct = fab.json("simulate", "--direct", *SMALL, "--truth", tmp_path / "direct.csv")
     client = make_stream(fab)
     told = fab.json("simulate", *SMALL, "--form", form, "--batch", "7s", "--truth", tmp_path / "said.csv")
@@ -157,7 +159,7 @@ def test_equipment_says_what_direct_stores(fab, tmp_path, form):
 
 
 def test_nothing_is_lost_while_the_stream_is_not_there(fab):
-    fab.up()
+    fab.start()
     waiting = fab.spawn("simulate", *SMALL, log="simulate.log")
     while "is a collector running" not in fab.log("simulate.log"):
         assert waiting.poll() is None
@@ -168,7 +170,7 @@ def test_nothing_is_lost_while_the_stream_is_not_there(fab):
 
 
 def test_time_is_compressed_and_ctrl_c_ends_what_has_begun(fab):
-    fab.up()
+    fab.start()
     client = make_stream(fab)
     begin = time.monotonic()
     fab.json("simulate", *SMALL, "--speed", "100")  # 3 runs of about 45 s a period
@@ -180,3 +182,34 @@ def test_time_is_compressed_and_ctrl_c_ends_what_has_begun(fab):
     assert endless.wait(20) == 1
     kinds = collections.Counter(subject.rsplit(".", 1)[1] for subject, _ in said(client))
     assert kinds["start"] == kinds["end"] > 0
+
+
+@pytest.mark.parametrize("form", ["binary", "json"])
+def test_a_collector_stores_what_direct_stores(make_fab, tmp_path, form):
+    direct, collected = make_fab("direct"), make_fab("collected")
+    for fab in (direct, collected):
+        fab.up("--charts", charts_of(tmp_path))
+    direct.run("simulate", "--direct", *SMALL)
+    collected.run("simulate", *SMALL, "--form", form, "--batch", "5s")
+    until(lambda: collected.status()["contexts"]["announced"] == 18, lambda: f"18 contexts: {collected.status()['contexts']}")
+    for fab in (direct, collected):
+        fab.wait()
+    known, found = traces_stored(direct, tmp_path), traces_stored(collected, tmp_path)
+    assert set(known) == set(found) and len(known) == 18
+    for name, (announced, columns) in known.items():
+        assert found[name][1] == columns, name
+        same = announced.keys() - {"chunk_count", "point_count", "svid_count"}
+        assert {field: found[name][0].get(field) for field in same} == {field: announced[field] for field in same}
+    # The verdicts too: same values, same limits, bit by bit.
+    assert direct.ucharts() == collected.ucharts()
+    collected.assert_verified()
+
+
+def charts_of(folder):
+    path = folder / "charts.yaml"
+    path.write_text("""\
+charts:
+  - {name: pressure, equation: mean(Pressure), limits: {method: shewhart, history: 10, min_history: 2}, rules: [limits]}
+  - {name: power, equation: "max(RF_Fwd_Power, step 2)", limits: {method: shewhart, history: 10, min_history: 2}, rules: [limits]}
+""")
+    return path
