@@ -404,7 +404,7 @@ static void a_damaged_state_is_refused(void **state)
 
 /* --- the property: over simulated time, with faults of every kind --- */
 
-enum { WORLD_ALARMS = 600, WORLD_SEEDS = 300, WORLD_KEYS = 4096 };
+enum { WORLD_ALARMS = 600, WORLD_SEEDS = 100, WORLD_KEYS = 4096 };
 
 /* One alarm of the simulated stream. */
 struct raised {
