@@ -28,7 +28,7 @@ def test_wafers_go_in_and_verdicts_come_out(fab, root, tmp_path):
     fab.assert_verified()
 
     before, children = fab.ucharts(), fab.children()
-    assert set(children) == {"nats-server", "defender-0"} and all(map(process_is_there, children.values()))
+    assert set(children) == {"nats-server", "defender-0", "collector-0"} and all(map(process_is_there, children.values()))
     assert fab.interrupt() == 0
     assert not any(map(process_is_there, children.values()))
 
