@@ -152,7 +152,7 @@ static void on_live(void *arg, const struct http_request *request, struct http_r
     char state[HTTP_STATE_BYTES];
     read_state(role, &health, state);
     int64_t silent_ns = clock_mono_ns() - atomic_load(&role->pulse_ns);
-    bool live = silent_ns < HTTP_STUCK_MS * INT64_C(1000000);
+    bool live = silent_ns < role->options.stuck_ms * INT64_C(1000000);
     answer_health(response, live, live ? "live" : "stuck", state);
 }
 
@@ -191,6 +191,8 @@ static struct http_role *role_new(const struct http_role_options *options, uv_lo
     if (role == NULL)
         return NULL;
     role->options = *options;
+    if (role->options.stuck_ms <= 0)
+        role->options.stuck_ms = HTTP_STUCK_MS;
     role->mailbox = mailbox;
     role->routes[0] = (struct http_route){"GET", "/metrics", on_metrics, role};
     role->routes[1] = (struct http_route){"GET", "/health/live", on_live, role};

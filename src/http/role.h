@@ -28,6 +28,7 @@ enum http_health { HTTP_STARTING, HTTP_READY, HTTP_STOPPING };
 struct http_role_options {
     const char *bind; /* NULL: 127.0.0.1 */
     int port;         /* 0: a free one */
+    int64_t stuck_ms; /* 0: HTTP_STUCK_MS */
 
     /* On the loop's thread: writes everything for /metrics. What the server itself counted is added. */
     void (*write_metrics)(void *arg, struct strbuf *out);

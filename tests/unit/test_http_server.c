@@ -258,6 +258,34 @@ static void a_role_tells_its_metrics_and_health(void **state)
     assert_int_equal(written, 1);
 }
 
+/* Requests are answered while the loop stands still: that is how it is noticed. */
+static void a_loop_that_stands_still_is_not_live(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    struct mailbox *mailbox;
+    struct http_role *role;
+    struct error err;
+    int written = 0;
+    uv_loop_init(&loop);
+    assert_int_equal(mailbox_open(&loop, &mailbox, &err), 0);
+    struct http_role_options options = {.stuck_ms = 1500, .write_metrics = write_metrics, .arg = &written};
+    assert_int_equal(http_role_open(&options, &loop, mailbox, &role, &err), 0);
+    int port = http_role_port(role);
+    http_role_set_health(role, HTTP_READY, "FOLLOWER");
+    usleep(1600 * 1000);
+    assert_contains(exchange(port, "GET /health/live" LOCAL "\r\n"), "503 Service Unavailable");
+    assert_contains(exchange(port, "GET /health/live" LOCAL "\r\n"), "\"status\":\"stuck\"");
+    assert_contains(ask_while_turning(&loop, mailbox, port, "GET /metrics" LOCAL "\r\n"), "200 OK");
+    usleep(1000);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    assert_contains(exchange(port, "GET /health/live" LOCAL "\r\n"), "\"status\":\"live\"");
+    http_role_close(role);
+    mailbox_close(mailbox);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +295,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_too_long),
         cmocka_unit_test(says_why_it_cannot_listen),
         cmocka_unit_test(a_role_tells_its_metrics_and_health),
+        cmocka_unit_test(a_loop_that_stands_still_is_not_live),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
