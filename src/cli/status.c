@@ -173,6 +173,29 @@ static void print_members(const json_t *members)
     table_free(&table);
 }
 
+/* A failover store that is not on its primary: how many defenders say so, and why. */
+static void print_store_modes(const json_t *members)
+{
+    static const char *const modes[] = {"standby", "reconciling"};
+    static const char *const means[] = {"is away: the standby answers, verdicts are of low quality",
+                                        "is back: what the standby took is being copied"};
+    for (size_t m = 0; m < 2; m++) {
+        size_t count = 0, i;
+        const json_t *member, *first = NULL;
+        json_array_foreach(members, i, member)
+        {
+            const json_t *store = json_object_get(member, "store");
+            if (strcmp(text_of(store, "mode"), modes[m]) != 0)
+                continue;
+            first = first ? first : store;
+            count++;
+        }
+        if (first)
+            printf("          the primary %s (%zu of %zu defenders; since %s; %s)\n", means[m], count,
+                   json_array_size(members), text_of(first, "since"), text_of(first, "error"));
+    }
+}
+
 static void print_status(const json_t *status)
 {
     const json_t *contexts = json_object_get(status, "contexts");
@@ -181,6 +204,7 @@ static void print_status(const json_t *status)
     printf("NATS      %s%s\n", json_string_value(json_object_get(status, "nats")),
            json_is_null(messages) ? "  (no notification stream: is a defender running?)" : "");
     printf("store     %s\n", json_string_value(json_object_get(status, "store")));
+    print_store_modes(members);
     printf("contexts  %.0f announced, %.0f judged, %.0f dead-lettered", number(contexts, "announced"),
            number(contexts, "judged"), number(contexts, "dead"));
     if (!json_is_null(messages))

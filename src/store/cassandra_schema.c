@@ -166,6 +166,15 @@ static int run_section(struct cassandra_session *session, const char *text, cons
     return 0;
 }
 
+/* By every server that keeps the row: whoever opens the store next, in whichever datacentre, sees it. */
+static int note_version(struct cassandra_session *session, const char *cql, struct error *err)
+{
+    CassStatement *statement = cass_statement_new(cql, 0);
+    cass_statement_set_consistency(statement, CASS_CONSISTENCY_ALL);
+    return cassandra_receive(session, cassandra_send(session, statement), "noting the schema's version", NULL,
+                             err);
+}
+
 static int migrate(struct cassandra_session *session, int from, struct error *err)
 {
     for (int version = from + 1; version <= CASSANDRA_SCHEMA_VERSION; version++) {
@@ -179,7 +188,7 @@ static int migrate(struct cassandra_session *session, int from, struct error *er
         int code = run_section(session, text + 1, end ? end : text + strlen(text), err);
         snprintf(cql, sizeof cql, "INSERT INTO schema_version (one, version) VALUES (1, %d)", version);
         if (code == 0)
-            code = run(session, cql, "noting the schema's version", NULL, err);
+            code = note_version(session, cql, err);
         if (code)
             return code;
     }
