@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from cluster import Cluster
+from cluster import Cluster, kill_quietly
 from fab import free_port, until
 from monitoring import Monitoring, compress, find_program
 
@@ -149,23 +149,24 @@ def watched(binary, deploy, tmp_path_factory):
     """Two defenders under watch, and contexts that flow; then the store becomes slow."""
     cluster = Cluster(binary, tmp_path_factory.mktemp("watched") / "fab")
     cluster.prepare(chambers=2, rate=40)
-    cluster.start_nats()
+    cluster.up("--defenders", "2", "--compute-threads", "1", "--sweep-age", "1h", "--http-port", str(free_port()))
     cluster.observe()
-    ports = [free_port(), free_port()]
     targets = cluster.dir / "prometheus-targets.json"
-    targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports], "labels": {"role": "defend"}}]))
-    for port in ports:
-        cluster.start_member("--expected", 2, "--http-port", port)
     monitoring = Monitoring(deploy / "prometheus", cluster.dir / "monitoring", targets, FACTOR)
     try:
         monitoring.start()
         cluster.make_flow().announce_each_chamber()
-        cluster.time_until_shared(time.monotonic(), lambda: len(ids := cluster.ids()) == 2 and ids)
+        cluster.time_until_shared(time.monotonic(), ["defender-0", "defender-1"])
         cluster.flow._store(1000)
         yield cluster, monitoring
     finally:
-        for process in cluster.members.values():
-            process.kill()  # they would go on with what the slow store has left
+        if cluster.flow:
+            cluster.flow.close()
+        children = cluster.children()
+        cluster.supervisor.kill()  # its defenders would go on with what the slow store has left
+        for pid in children.values():
+            kill_quietly(pid)
+        cluster.flow = None
         cluster.close()
         monitoring.close()
 
