@@ -1,5 +1,6 @@
 /* What every kind of store promises in store.h. Runs on the store that STORE_TEST_URL names (an empty one: it
- * is written to), or on a new SQLite file. Names are made fresh for each test, so that tests do not meet. */
+ * is written to), or on a new SQLite file and then on a failover store over two of them. Names are made fresh
+ * for each test, so that tests do not meet. */
 #include "cmocka_setup.h"
 
 #include "base/clock.h"
@@ -16,7 +17,8 @@
 enum { THREADS = 4, CALLS_A_THREAD = 60 };
 
 struct fixture {
-    char url[300];
+    char url[600];
+    bool failover;
     char folder[200]; /* "" when the store is not ours to remove */
     struct store *store;
     char tool[40]; /* of the running test */
@@ -1111,7 +1113,11 @@ static int open_store(void **state)
         snprintf(fix.folder, sizeof fix.folder, "%s/store-contract-XXXXXX", tmp ? tmp : "/tmp");
         if (mkdtemp(fix.folder) == NULL)
             return -1;
-        snprintf(fix.url, sizeof fix.url, "sqlite:%s/store.db", fix.folder);
+        if (fix.failover)
+            snprintf(fix.url, sizeof fix.url, "failover:sqlite:%s/store.db,,sqlite:%s/standby.db", fix.folder,
+                     fix.folder);
+        else
+            snprintf(fix.url, sizeof fix.url, "sqlite:%s/store.db", fix.folder);
     }
     struct error err;
     if (store_open(fix.url, NULL, &fix.store, &err) == 0)
@@ -1126,8 +1132,9 @@ static int close_store(void **state)
     store_close(fix.store);
     if (fix.folder[0] == '\0')
         return 0;
-    static const char *const names[] = {"store.db", "store.db-wal", "store.db-shm"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const names[] = {"store.db",   "store.db-wal",   "store.db-shm",
+                                        "standby.db", "standby.db-wal", "standby.db-shm"};
+    for (size_t i = 0; i < 6; i++) {
         char path[300];
         snprintf(path, sizeof path, "%s/%s", fix.folder, names[i]);
         unlink(path);
@@ -1169,5 +1176,9 @@ int main(void)
         STORY(retention_by_event_goes_by_the_end_of_the_run),
         STORY(chunks_that_were_never_completed_expire),
     };
-    return cmocka_run_group_tests(tests, open_store, close_store);
+    int failed = cmocka_run_group_tests(tests, open_store, close_store);
+    if (getenv("STORE_TEST_URL"))
+        return failed;
+    fix.failover = true;
+    return failed + cmocka_run_group_tests_name("failover", tests, open_store, close_store);
 }
