@@ -83,9 +83,29 @@ static void put_place_buckets(struct cassandra_wave *wave, const struct places *
             cassandra_put_bucket(wave, timeline_kinds[i], entry_of(places, timeline_kinds[i]).at_us);
 }
 
-static CassStatement *count_statement(struct cassandra_session *session, const char *name, int64_t by)
+/* --- counters: nothing that is judged depends on them, and they cannot be sent twice. When a server has just
+ * died, one may time out while every other write went to those that live: that fails no call. --- */
+
+enum { COUNT_PATIENCE_MS = 300 };
+
+struct counting {
+    CassFuture *futures[2];
+    size_t count;
+};
+
+static void count(struct counting *counting, struct cassandra_session *session, const char *name, int64_t by)
 {
-    return cassandra_bind(session, CQL_ADD_COUNT, "lt", by, name);
+    counting->futures[counting->count++] =
+        cassandra_send(session, cassandra_bind(session, CQL_ADD_COUNT, "lt", by, name));
+}
+
+/* Waits a moment, so that who counts after the call counts it. */
+static void end_counting(struct counting *counting)
+{
+    for (size_t i = 0; i < counting->count; i++) {
+        cass_future_wait_timed(counting->futures[i], COUNT_PATIENCE_MS * UINT64_C(1000));
+        cass_future_free(counting->futures[i]);
+    }
 }
 
 /* --- T-charts --- */
@@ -318,11 +338,13 @@ static int write_completion(struct cassandra_session *session, struct store_call
                               call->key.context_id, call->key.tool, call->key.chamber));
     if (cassandra_wave_end(&wave))
         return wave.code;
-    cassandra_wave_add(&wave, count_statement(session, "completed", 1));
+    struct counting counting = {0};
+    count(&counting, session, "completed", 1);
     /* Marked dead before its T-chart came: it is judged now. */
     if (known->dead)
-        cassandra_wave_add(&wave, count_statement(session, "dead", -1));
-    return cassandra_wave_end(&wave);
+        count(&counting, session, "dead", -1);
+    end_counting(&counting);
+    return 0;
 }
 
 static int complete(struct cassandra_session *session, struct store_call *call)
@@ -372,13 +394,16 @@ static int leave_outbox(struct cassandra_session *session, struct store_call *ca
     struct cassandra_entry outbox = {.at_us = known->ingest_us, .key = *key};
     if (known->completed && !known->judged && !known->dead)
         cassandra_delete_entry(&wave, KIND_OUTBOX, &outbox);
+    struct counting counting = {0};
     if (judged && !known->judged)
-        cassandra_wave_add(&wave, count_statement(session, "judged", 1));
+        count(&counting, session, "judged", 1);
     if (judged && known->dead)
-        cassandra_wave_add(&wave, count_statement(session, "dead", -1));
+        count(&counting, session, "dead", -1);
     if (!judged && !known->dead)
-        cassandra_wave_add(&wave, count_statement(session, "dead", 1));
-    return cassandra_wave_end(&wave);
+        count(&counting, session, "dead", 1);
+    int code = cassandra_wave_end(&wave);
+    end_counting(&counting);
+    return code;
 }
 
 static int mark_dead(struct cassandra_session *session, struct store_call *call)
