@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 extern const char cassandra_schema_text[];
 
-enum { CQL_MAX_BYTES = 8192, REPLICATION_MAX_BYTES = 512 };
+enum { CQL_MAX_BYTES = 8192, REPLICATION_MAX_BYTES = 512, NOTE_ATTEMPTS = 60, NOTE_PAUSE_MS = 250 };
 
 static int run(struct cassandra_session *session, const char *cql, const char *what,
                const CassResult **result, struct error *err)
@@ -166,13 +167,20 @@ static int run_section(struct cassandra_session *session, const char *text, cons
     return 0;
 }
 
-/* By every server that keeps the row: whoever opens the store next, in whichever datacentre, sees it. */
+/* By every server that keeps the row: whoever opens the store next, in whichever datacentre, sees it. Servers
+ * that have not heard of the table yet refuse at first. */
 static int note_version(struct cassandra_session *session, const char *cql, struct error *err)
 {
-    CassStatement *statement = cass_statement_new(cql, 0);
-    cass_statement_set_consistency(statement, CASS_CONSISTENCY_ALL);
-    return cassandra_receive(session, cassandra_send(session, statement), "noting the schema's version", NULL,
-                             err);
+    int code;
+    for (int attempt = 0;; attempt++) {
+        CassStatement *statement = cass_statement_new(cql, 0);
+        cass_statement_set_consistency(statement, CASS_CONSISTENCY_ALL);
+        code = cassandra_receive(session, cassandra_send(session, statement), "noting the schema's version",
+                                 NULL, err);
+        if (!error_is_transient(code) || attempt == NOTE_ATTEMPTS)
+            return code;
+        nanosleep(&(struct timespec){.tv_nsec = NOTE_PAUSE_MS * 1000000L}, NULL);
+    }
 }
 
 static int migrate(struct cassandra_session *session, int from, struct error *err)
