@@ -407,6 +407,13 @@ static void free_when_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+/* One after the other: libuv does not say in which order it closes two. */
+static void close_extender(uv_handle_t *tick)
+{
+    struct pipeline *pipeline = tick->data;
+    uv_close((uv_handle_t *)&pipeline->extender, free_when_closed);
+}
+
 void pipeline_close(struct pipeline *pipeline)
 {
     assert(pipeline_idle(pipeline));
@@ -418,8 +425,7 @@ void pipeline_close(struct pipeline *pipeline)
         free(chamber->subject);
         free(chamber);
     }
-    uv_close((uv_handle_t *)&pipeline->tick, NULL);
-    uv_close((uv_handle_t *)&pipeline->extender, free_when_closed); /* closed after the tick */
+    uv_close((uv_handle_t *)&pipeline->tick, close_extender);
 }
 
 int64_t pipeline_capacity(const struct pipeline *pipeline)
