@@ -767,9 +767,10 @@ static void on_start(struct assembly *a, const struct assembly_event *event)
 
 /* --- chunks --- */
 
-/* Batches [next, to) as one piece; NULL when no sample of them is kept. last_us is a copy brought up to date.
- */
-static struct piece *make_piece(struct context_entry *context, uint32_t to, int64_t **last_us)
+/* Batches [next, to) as one piece; NULL when no sample of them is kept. last_us is a copy brought up to date,
+ * left_out how many samples were not kept. */
+static struct piece *make_piece(struct context_entry *context, uint32_t to, int64_t **last_us,
+                                size_t *left_out)
 {
     size_t sensors = context->start.sensors.count, count = held_place(context, to);
     const struct batch_data **batches = need(malloc((count + 1) * sizeof *batches));
@@ -781,6 +782,7 @@ static struct piece *make_piece(struct context_entry *context, uint32_t to, int6
     if (piece_make(&context->start.sensors, batches, count, *last_us, &piece, NULL))
         abort();
     free(batches);
+    *left_out = piece->disordered;
     if (piece->points > 0)
         return piece;
     piece_free(piece);
@@ -819,20 +821,15 @@ static uint64_t samples_kept(const struct piece *piece)
     return piece ? piece->points : 0;
 }
 
-static uint64_t samples_left_out(const struct piece *piece)
-{
-    return piece ? piece->disordered : 0;
-}
-
 /* The batches of [next, to) are in `piece`: they become the newest chunk's, whose messages are kept back
  * until it is certain that it is stored. */
 static void close_chunk(struct assembly *a, struct context_entry *context, struct piece *piece,
-                        int64_t *last_us, uint32_t to)
+                        int64_t *last_us, size_t left_out, uint32_t to)
 {
     size_t lost = given_up_place(context, to), count = held_place(context, to);
     context->points += samples_kept(piece);
-    context->disordered += samples_left_out(piece);
-    a->counts->disordered += (int64_t)samples_left_out(piece);
+    context->disordered += left_out;
+    a->counts->disordered += (int64_t)left_out;
     if (piece && piece->last_us > context->newest_us)
         context->newest_us = piece->last_us;
     context->lost += lost;
@@ -865,7 +862,8 @@ static void flush(struct assembly *a, struct context_entry *context)
     uint32_t to = first_missing(context, known_batches(context));
     if (held_place(context, to) == 0)
         return;
-    context->piece = make_piece(context, to, &context->piece_last_us);
+    size_t left_out;
+    context->piece = make_piece(context, to, &context->piece_last_us, &left_out);
     if (context->piece == NULL) { /* nothing to store in it yet; it goes with what comes */
         free(context->piece_last_us);
         context->piece_last_us = NULL;
@@ -879,11 +877,12 @@ static void flush(struct assembly *a, struct context_entry *context)
 static void advance_pinned(struct assembly *a, struct context_entry *context)
 {
     int64_t *last_us;
+    size_t left_out;
     if (first_missing(context, context->pin_to) < context->pin_to)
         return;
-    struct piece *piece = make_piece(context, context->pin_to, &last_us);
+    struct piece *piece = make_piece(context, context->pin_to, &last_us, &left_out);
     context->pinned = false;
-    close_chunk(a, context, piece, last_us, context->pin_to);
+    close_chunk(a, context, piece, last_us, left_out, context->pin_to);
     if (piece)
         put(a, context, piece);
     else /* none of its batches came again: whether it is stored, the completion will tell */
@@ -1066,7 +1065,8 @@ static void complete(struct assembly *a, struct context_entry *context)
     int64_t *last_us;
     struct piece *piece;
     context->batches = known_batches(context);
-    piece = make_piece(context, context->batches, &last_us);
+    size_t left_out;
+    piece = make_piece(context, context->batches, &last_us, &left_out);
     free(last_us);
     if (piece == NULL && context->points == 0) {
         a->counts->empty++;
@@ -1076,8 +1076,8 @@ static void complete(struct assembly *a, struct context_entry *context)
     context->closing = true;
     context->lost += context->given_up.count;
     context->points += samples_kept(piece);
-    context->disordered += samples_left_out(piece);
-    a->counts->disordered += (int64_t)samples_left_out(piece);
+    context->disordered += left_out;
+    a->counts->disordered += (int64_t)left_out;
     if (piece && piece->last_us > context->newest_us)
         context->newest_us = piece->last_us;
     struct assembly_action *action = act(a, ASSEMBLY_COMPLETE, context);
@@ -1204,7 +1204,7 @@ static void on_noted(struct assembly *a, struct context_entry *context, const st
     int64_t *last_us = context->piece_last_us;
     context->piece = NULL;
     context->piece_last_us = NULL;
-    close_chunk(a, context, piece, last_us, context->piece_to);
+    close_chunk(a, context, piece, last_us, piece->disordered, context->piece_to);
     put(a, context, piece);
 }
 

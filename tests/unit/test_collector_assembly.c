@@ -359,6 +359,62 @@ static void a_clock_that_makes_no_sense_is_told(void **state)
     assert_non_null(strstr(stage_context(stage, "c1")->announcement, "\"ended_at\":\"2023-11-14T22:13:22.9"));
 }
 
+/* Where time stood is remembered with the chunks, sensor by sensor. */
+static void a_clock_set_back_is_seen_by_the_next_process_too(void **state)
+{
+    struct stage *stage = *state;
+    stage_publish_start(stage, "c1");
+    for (uint32_t b = 0; b < 14; b++) {
+        stage_publish_data(stage, "c1", b, true);
+        stage_deliver_all(stage);
+        stage_pass(stage, STAGE_SECOND);
+    }
+    assert_true(stage->counts.chunks >= 2);
+    stage_step(stage, &(struct assembly_event){.kind = ASSEMBLE_TICK});
+    stage_crash(stage);
+    stage_deliver_all(stage);
+    stage_publish_text(
+        stage, NAMES_SAMPLE_DATA,
+        "{\"context_id\":\"c1\",\"seq\":14,\"times\":[1700000001000000],\"values\":{\"Power\":[1]}}");
+    stage_publish_end(stage, "c1", 15);
+    stage_deliver_all(stage);
+    stage_expect_trace(stage, "c1", 14, NULL);
+    expect_reason(stage, "c1", "out_of_order: 1 samples");
+}
+
+/* Of the chunks that another has confirmed nothing comes again: only the note knows where time stood. */
+static void a_clock_set_back_after_a_hand_over_is_seen(void **state)
+{
+    struct stage *stage = *state;
+    stage_publish_start(stage, "c1");
+    for (uint32_t b = 0; b < 4; b++)
+        stage_publish_data(stage, "c1", b, true);
+    stage_deliver_all(stage);
+    stage_pass(stage, 6 * STAGE_SECOND);
+    assert_int_equal(stage->counts.chunks, 1);
+    assembly_actions_clear(&stage->actions);
+    assert_true(assembly_flush(stage->assembly, stage->now_us, &stage->actions));
+    assert_int_equal(stage->actions.count, 1);
+    const struct assembly_action *confirmation = &stage->actions.items[0];
+    assert_int_equal(confirmation->kind, ASSEMBLY_NOTE);
+    struct stage_context *context = stage_context(stage, "c1");
+    assert_int_equal(confirmation->revision, context->revision);
+    free(context->note);
+    context->note = strdup(confirmation->text);
+    stage_step(stage, &(struct assembly_event){.kind = ASSEMBLE_NOTED,
+                                               .context = confirmation->context,
+                                               .revision = ++context->revision});
+    assert_int_equal(stage_waiting(stage), 1); /* the start */
+    stage_crash(stage);
+    stage_publish_text(
+        stage, NAMES_SAMPLE_DATA,
+        "{\"context_id\":\"c1\",\"seq\":4,\"times\":[1700000001000000],\"values\":{\"Power\":[1]}}");
+    stage_publish_end(stage, "c1", 5);
+    stage_deliver_all(stage);
+    stage_expect_trace(stage, "c1", 4, NULL);
+    expect_reason(stage, "c1", "out_of_order: 1 samples");
+}
+
 static void a_run_without_samples_is_no_context(void **state)
 {
     struct stage *stage = *state;
@@ -654,6 +710,8 @@ int main(void)
         STORY(an_end_that_is_overtaken_by_the_next_start_still_counts),
         STORY(what_cannot_be_read_is_dead_lettered),
         STORY(a_clock_that_makes_no_sense_is_told),
+        STORY(a_clock_set_back_is_seen_by_the_next_process_too),
+        STORY(a_clock_set_back_after_a_hand_over_is_seen),
         STORY(a_run_without_samples_is_no_context),
         STORY(a_context_completed_by_another_is_not_completed_anew),
         STORY(a_process_that_lost_its_chamber_cannot_spoil_a_chunk),
