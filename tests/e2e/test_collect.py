@@ -162,6 +162,22 @@ def test_mqtt_equipment_is_heard(fab, collectors, tmp_path):
     expect_whole(fab, [run], tmp_path)
 
 
+def test_a_cell_has_names_of_its_own(fab, collectors, tmp_path):
+    """Stream, subjects, buckets: all with the cell's prefix, and what is announced too."""
+    fab.start_nats()
+    collectors.start("--cell", "west")
+    client = fab.nats()
+    until(lambda: client.ask("west.cluster.ask.collector-0"), "the collector to answer in its cell")
+    run = Run("cell-1", "PM.1", batches=4)
+    for subject, body in run.messages():
+        client.publish(f"west.{subject}", body)
+    wait_for_announcements(fab, [run])
+    expect_whole(fab, [run], tmp_path)
+    until(lambda: client.stream("west-eqp-samples").state.messages == 0, "every message to be acknowledged")
+    assert [m.subject for m in client.messages("west-dc-notifications")] == ["west.dc.PM%2E1.A.completed"]
+    assert not client.stream_exists("eqp-samples")
+
+
 class Flow(threading.Thread):
     """Publishes runs side by side, batch by batch; offers again what was not acknowledged."""
 
