@@ -83,6 +83,15 @@ class NatsClient:
         self._call(self._nc.subscribe(subject, cb=on_message))
         self._call(self._nc.flush())
 
+    def tell_all(self, messages):
+        """Publishes (subject, payload) on core NATS: whoever listens now hears it."""
+        async def tell():
+            for subject, payload in messages:
+                await self._nc.publish(subject, payload)
+            await self._nc.flush()
+
+        self._call(tell())
+
     def publish_all(self, messages):
         """Publishes (subject, payload, message id) one after the other, without waiting for each."""
         async def publish():

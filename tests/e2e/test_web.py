@@ -540,6 +540,31 @@ def test_a_taken_port_is_said(fab, tmp_path):
     assert done.returncode == 1 and "is taken" in done.stderr and "--http-port" in done.stderr
 
 
+def test_a_heat_map_of_four_thousand_chambers_is_quick(fab, tmp_path):
+    """Chambers come on the board by the verdicts that are told of them; the figures are printed."""
+    other = Fab(fab.binary, tmp_path / "large")
+    try:
+        other.up("--http-port", "0")
+        web = Site(json.loads((other.dir / "cluster.json").read_text())["http"]["web"])
+        until(lambda: web.get("status")["nats"]["connected"], "the web server to be connected")
+        verdicts = [{"context_id": f"c{number}", "tool_id": f"T{number // 4:04}", "chamber_id": f"PM{number % 4 + 1}", "recipe": "R",
+                     "severity": "none", "ended_at": "2026-01-05T09:00:00Z", "judged_at": "2026-01-05T09:00:01Z", "alarms": 0,
+                     "again": False, "process_ms": 5.0} for number in range(4000)]
+        other.nats().tell_all([(f"cluster.judged.{one['tool_id']}.{one['chamber_id']}", json.dumps(one).encode())
+                               for one in verdicts])
+        until(lambda: len(web.get("chambers")["chambers"]) == 4000, "all chambers to be on the board")
+        times = []
+        for _ in range(40):
+            begin = time.monotonic()
+            answer = web.ask("/api/v1/chambers")
+            times.append(1000 * (time.monotonic() - begin))
+        times.sort()
+        print(f"4,000 chambers: p50 {times[20]:.1f} ms, p95 {times[37]:.1f} ms, {len(answer.text) / 1e6:.1f} MB")
+        assert times[20] < 1000
+    finally:
+        other.close()
+
+
 # --- its description ---
 
 def test_it_is_as_its_description_says(site):
