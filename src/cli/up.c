@@ -82,6 +82,7 @@ struct up {
     int metrics_ports[UP_DEFENDERS_MAX]; /* of the seats' defenders; 0: none */
     size_t seat_count;
     struct supervised *collectors[UP_COLLECTORS_MAX];
+    int collector_ports[UP_COLLECTORS_MAX]; /* likewise of their metrics */
     size_t collector_count;
     int64_t collectors_wanted;
     struct supervised *web; /* NULL: no --http-port was given */
@@ -147,6 +148,10 @@ static void write_targets_file(const struct up *up)
         if (up->seats[i] && up->metrics_ports[i])
             json_array_append_new(
                 targets, scrape_target(up->metrics_ports[i], "defend", supervised_name(up->seats[i])));
+    for (size_t i = 0; i < up->collector_count; i++)
+        if (up->collector_ports[i])
+            json_array_append_new(targets, scrape_target(up->collector_ports[i], "collect",
+                                                         supervised_name(up->collectors[i])));
     if (up->web)
         json_array_append_new(targets, scrape_target((int)up->http_port, "web", "web"));
     if (up->notify_port)
@@ -172,9 +177,12 @@ static void write_cluster_file(void *arg)
         if (up->metrics_ports[i])
             json_object_set_new(http, name, json_integer(up->metrics_ports[i]));
     }
-    for (size_t i = 0; i < up->collector_count; i++)
-        json_object_set_new(children, supervised_name(up->collectors[i]),
-                            json_integer(supervised_pid(up->collectors[i])));
+    for (size_t i = 0; i < up->collector_count; i++) {
+        const char *name = supervised_name(up->collectors[i]);
+        json_object_set_new(children, name, json_integer(supervised_pid(up->collectors[i])));
+        if (up->collector_ports[i])
+            json_object_set_new(http, name, json_integer(up->collector_ports[i]));
+    }
     if (up->web) {
         json_object_set_new(children, "web", json_integer(supervised_pid(up->web)));
         json_object_set_new(http, "web", json_integer(up->http_port));
@@ -405,7 +413,7 @@ static int wait_for_cassandra(struct up *up, struct error *err)
     return 0;
 }
 
-/* A port for one defender's metrics that no other one here has. 0: none are asked for, or to be had. */
+/* A port for one child's metrics that no other one here has. 0: none are asked for, or to be had. */
 static int choose_metrics_port(const struct up *up)
 {
     bool taken = up->http_port >= 0;
@@ -415,6 +423,8 @@ static int choose_metrics_port(const struct up *up)
         taken = port == (int)up->http_port || port == up->notify_port;
         for (size_t i = 0; i < up->seat_count; i++)
             taken |= up->metrics_ports[i] == port;
+        for (size_t i = 0; i < up->collector_count; i++)
+            taken |= up->collector_ports[i] == port;
     }
     return taken ? 0 : port;
 }
@@ -467,23 +477,28 @@ static int check_collectors(const struct up *up, struct error *err)
                            (long long)up->collectors_wanted, UP_COLLECTORS_MAX);
 }
 
-/* Collectors: started like defenders, and not part of a roll. */
+static int start_collector(struct up *up, size_t number, struct error *err)
+{
+    char name[64], log[PATH_MAX + 96], seat_file[PATH_MAX + 96], expected[32], port[16];
+    up->collector_ports[number] = choose_metrics_port(up);
+    snprintf(name, sizeof name, "collector-%zu", number);
+    snprintf(log, sizeof log, "%s/%s.log", up->dir, name);
+    snprintf(seat_file, sizeof seat_file, "%s/%s.seat", up->dir, name);
+    snprintf(expected, sizeof expected, "%lld", (long long)up->collectors_wanted);
+    snprintf(port, sizeof port, "%d", up->collector_ports[number]);
+    const char *const argv[] = {up->self,       "collect",      "--nats", up->nats_url,  "--store",
+                                up->store_url,  "--expected",   expected, "--log-level", up->log_level,
+                                "--log-format", up->log_format, "--seat", seat_file,     "--version-label",
+                                up->version,    "--http-port",  port,     NULL};
+    return supervisor_start(up->supervisor, name, argv, log, &up->collectors[number], err);
+}
+
+/* Collectors are started like defenders, and are not part of a roll. */
 static int start_collectors(struct up *up, struct error *err)
 {
-    char expected[32];
-    snprintf(expected, sizeof expected, "%lld", (long long)up->collectors_wanted);
     int code = 0;
     while (code == 0 && up->collector_count < (size_t)up->collectors_wanted) {
-        char name[64], log[PATH_MAX + 96], seat_file[PATH_MAX + 96];
-        snprintf(name, sizeof name, "collector-%zu", up->collector_count);
-        snprintf(log, sizeof log, "%s/%s.log", up->dir, name);
-        snprintf(seat_file, sizeof seat_file, "%s/%s.seat", up->dir, name);
-        const char *const argv[] = {up->self,      "collect",     "--nats",          up->nats_url,
-                                    "--store",     up->store_url, "--expected",      expected,
-                                    "--log-level", up->log_level, "--log-format",    up->log_format,
-                                    "--seat",      seat_file,     "--version-label", up->version,
-                                    NULL};
-        code = supervisor_start(up->supervisor, name, argv, log, &up->collectors[up->collector_count], err);
+        code = start_collector(up, up->collector_count, err);
         if (code == 0)
             up->collector_count++;
     }
