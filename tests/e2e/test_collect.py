@@ -4,6 +4,7 @@ way; and what cannot become one has the outcome that docs/collect.md gives."""
 import contextlib
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import threading
@@ -338,3 +339,27 @@ def test_up_runs_collectors(fab, tmp_path):
     expect_whole(fab, [run], tmp_path)
     fab.wait()
     assert fab.interrupt() == 0
+
+
+def test_a_broker_that_lost_its_disk_is_filled_again(fab, collectors, tmp_path):
+    """nats-server comes back with an empty disk in mid-run: streams and buckets are made again; equipment that publishes the
+    run anew gets its whole context, though a part was stored before."""
+    fab.start_nats()
+    collectors.start()
+    collectors.wait_for(1)
+    client = fab.nats()
+    run = Run("lost-disk", batches=20)
+    messages = list(run.messages())
+    for subject, body in messages[:12]:
+        client.publish(subject, body)
+    until(lambda: collectors.counts()["chunks"] > 0, "a chunk to be stored")
+    fab.kill(fab.server)
+    shutil.rmtree(fab.dir / "nats")
+    fab.start_nats()
+    again = fab.nats()
+    until(lambda: again.stream_exists("eqp-samples"), "the stream to be made again")
+    for subject, body in messages:
+        again.publish(subject, body)
+    wait_for_announcements(fab, [run])
+    expect_whole(fab, [run], tmp_path)
+    until(lambda: samples_waiting(again) == 0, "every message to be acknowledged")
