@@ -567,13 +567,12 @@ def test_a_heat_map_of_four_thousand_chambers_is_quick(fab, tmp_path):
 
 # --- its description ---
 
-def test_it_is_as_its_description_says(site):
+def test_it_is_as_its_description_says(site, tmp_path):
     """Every operation, with what the description allows and what it does not, by an independent judge."""
     runner = pathlib.Path(sys.executable).parent / "schemathesis"
     done = subprocess.run([runner, "run", SPEC, "--url", f"http://127.0.0.1:{site.port}", "--exclude-path", "/api/v1/events",
                            "--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1", "--request-timeout",
-                           "10", "--no-color"], capture_output=True, text=True, timeout=180, cwd=SPEC.parent,
-                          env=os.environ | {"HYPOTHESIS_STORAGE_DIRECTORY": os.devnull + ".none"})
+                           "10", "--no-color"], capture_output=True, text=True, timeout=180, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
