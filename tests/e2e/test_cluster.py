@@ -28,6 +28,7 @@ class Size:
 
 SHORT = Size("short", defenders=6, more=3, five=2, chambers=120, rate=60, asleep_s=9)
 FULL = Size("full", defenders=30, more=15, five=5, chambers=2400, rate=100, asleep_s=20)
+STABLE_S = 4  # of flow, where a hit rate is measured
 NOBODY_COUNTS = ("--expected", 0)  # who joins a running cluster does not know how many there will be
 SIZES = [pytest.param(SHORT, id="short"), pytest.param(FULL, id="full", marks=pytest.mark.full)]
 
@@ -93,6 +94,22 @@ def moved(before, after):
     return [chamber for chamber, owner in before.items() if after[chamber] != owner]
 
 
+def look_ups(cluster):
+    """Of each process: history look-ups that its cache answered, and that it did not."""
+    return {member["pid"]: (member["cache"]["hits"], member["cache"]["misses"]) for member in cluster.status()["members"]}
+
+
+def hit_rate(cluster, before):
+    """Since `before` was taken, of those that are there now, in percent; and as a text with the count."""
+    hits = misses = 0
+    for pid, (hit, missed) in look_ups(cluster).items():
+        hits += hit - before.get(pid, (0, 0))[0]
+        misses += missed - before.get(pid, (0, 0))[1]
+    assert hits + misses > 0
+    rate = 100 * hits / (hits + misses)
+    return rate, f"{rate:.1f} % of {hits + misses}"
+
+
 def largest_share(cluster):
     return cluster.map()["heaviest"]
 
@@ -110,21 +127,58 @@ def test_cold_start(cluster, size, measured):
     measured("cold start", "what waited is judged", seconds(judged_s))
     measured("cold start", "heaviest of the mean", f"{largest_share(cluster):.2f}", goal="1.20")
     cluster.assert_whole()
+    measured("cold start", "cache hit rate, first contexts: no history yet", hit_rate(cluster, {})[1], required="0 %")
+    before = look_ups(cluster)
+    cluster.begin_flow()
+    time.sleep(STABLE_S)
+    cluster.assert_whole()
+    rate, text = hit_rate(cluster, before)
+    measured("cold start", "cache hit rate, from then on", text, required="95 %", goal="99 %")
     assert owned_s < 60
+    assert rate >= 95
+
+
+def test_nothing_happens(cluster, size, measured):
+    """Contexts flow through a cluster that nobody disturbs."""
+    cluster.bring_to(size.defenders)
+    before = look_ups(cluster)
+    flowing = cluster.begin_flow()
+    time.sleep(STABLE_S)
+    cluster.assert_whole()
+    rate, text = hit_rate(cluster, before)
+    measured("stable", "cache hit rate", text, required="97 %", goal="99.9 %")
+    measured("stable", "longest wait of a context", seconds(cluster.flow.longest_wait_s(flowing)))
+    assert rate >= 97
+
+
+def test_an_idle_one_is_told_to_stop(cluster, size, measured):
+    """What the drain of a node does to a defender that has nothing in flight."""
+    cluster.bring_to(size.defenders)
+    victim = cluster.followers()[0]
+    since = cluster.end([victim], signal.SIGTERM)
+    assert victim.wait(30) == 0
+    exit_s = time.monotonic() - since
+    owned_s = cluster.time_until_shared(since, lambda: cluster.ids())
+    measured("drain, idle", "SIGTERM to exit", seconds(exit_s), required="60 s", goal="2 s")
+    measured("drain, idle", "its chambers owned again", seconds(owned_s), required="40 s", goal="6 s")
+    assert exit_s < 25
+    assert owned_s < 40
 
 
 def test_half_as_many_join(cluster, size, measured):
     """So many more come, while contexts flow: within the time, and few chambers move."""
     cluster.bring_to(size.defenders)
     flowing = cluster.begin_flow()
-    before = cluster.owners()
+    before, looked_up = cluster.owners(), look_ups(cluster)
     since = time.monotonic()
     total = size.defenders + size.more
     cluster.start_members(size.more, *NOBODY_COUNTS)
     owned_s = cluster.time_until_shared(since, lambda: len(ids := cluster.ids()) == total and ids)
     cluster.assert_whole()
     count, header = len(moved(before, cluster.owners())), cluster.map()
+    rate, text = hit_rate(cluster, looked_up)
     name = f"{size.defenders} to {total}"
+    measured(name, "cache hit rate", text, required="85 %", goal="99 %")
     measured(name, "settled", seconds(owned_s), required="40 s", goal="6 s")
     measured(name, "chambers moved", f"{count} ({100 * count / size.chambers:.1f} %)", required="~20 %",
              goal=f"1.05 x the least: {1.05 * header['least']:.0f}")
@@ -132,6 +186,7 @@ def test_half_as_many_join(cluster, size, measured):
     measured(name, "longest wait of a context", seconds(cluster.flow.longest_wait_s(flowing)))
     assert owned_s < 40
     assert 0 < count <= 0.34 * size.chambers
+    assert rate >= 85
 
 
 def test_those_leave_again(cluster, size, measured):
@@ -191,7 +246,7 @@ def crash(cluster, size, measured, name, victims):
     """Kills them and measures; returns when all is whole again."""
     flowing = cluster.begin_flow()
     time.sleep(1)
-    before, ids = cluster.owners(), cluster.ids()
+    before, ids, looked_up = cluster.owners(), cluster.ids(), look_ups(cluster)
     dead = {member for member, process in ids.items() if process in victims}
     assert len(dead) == len(victims)
     theirs = sum(owner in dead for owner in before.values())
@@ -202,6 +257,8 @@ def crash(cluster, size, measured, name, victims):
     owned_s = cluster.time_until_shared(since, sorted(set(ids) - dead))
     cluster.assert_whole()
     count = len(moved(before, cluster.owners()))
+    rate, text = hit_rate(cluster, looked_up)
+    measured(name, "cache hit rate", text, required="90 %", goal="99 %")
     measured(name, "detected", seconds(detected_s), required="6 s", goal="2 s")
     measured(name, "owned again", seconds(owned_s), required="10 s", goal="3 s")
     measured(name, "chambers moved", f"{count} ({100 * count / size.chambers:.1f} %)", required="~ theirs",
@@ -210,6 +267,7 @@ def crash(cluster, size, measured, name, victims):
     assert detected_s < 6
     assert owned_s < 10
     assert count == theirs
+    assert rate >= 90
 
 
 def test_one_is_killed(cluster, size, measured):
@@ -404,10 +462,13 @@ def test_everything_is_killed_and_starts_again(supervised, size, measured):
     settled_s = time.monotonic() - since
     cluster.assert_whole()
     count = len(moved(before, cluster.owners()))
+    rate, text = hit_rate(cluster, {})  # the processes are new: from their first contexts on
+    measured("restart of all", "cache hit rate", text, required="0 to 95 %", goal="99 %")
     measured("restart of all", "settled", seconds(max(owned_s, settled_s)), required="60 s", goal="6 s")
     measured("restart of all", "chambers moved", count, goal="0")
     measured("restart of all", "longest wait of a context", seconds(cluster.flow.longest_wait_s(flowing)))
     assert settled_s < 60
+    assert rate >= 95
 
 
 def test_two_cells_on_one_server_do_not_see_each_other(make_cluster, size, measured):
