@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "bus/jetstream.h"
 #include "bus/kv.h"
+#include "bus/names.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -503,14 +504,21 @@ static void on_published(void *arg, int code, int api_error, const struct error 
 static void publish(struct errand *errand)
 {
     struct bus *bus = errand->hands->ports.bus;
-    struct bus_header headers[] = {{"Nats-Msg-Id", errand->message_id},
-                                   {"Chamberlain-Class", errand->reason_class},
-                                   {"Chamberlain-Reason", errand->reason},
-                                   {"Chamberlain-Subject", errand->text},
-                                   {"Chamberlain-Context", errand->context_id}};
-    size_t count = errand->kind == ASSEMBLY_ANNOUNCE ? 1 : errand->context_id ? 5 : 4;
-    jetstream_publish(bus, errand->subject, headers, count, errand->bytes, errand->length, on_published,
-                      errand);
+    char now[24];
+    snprintf(now, sizeof now, "%lld", (long long)clock_wall_us());
+    const struct bus_header announcement[] = {{"Nats-Msg-Id", errand->message_id},
+                                              {BUS_HEADER_ANNOUNCED, now}},
+                            burial[] = {{"Nats-Msg-Id", errand->message_id},
+                                        {"Chamberlain-Class", errand->reason_class},
+                                        {"Chamberlain-Reason", errand->reason},
+                                        {"Chamberlain-Subject", errand->text},
+                                        {"Chamberlain-Context", errand->context_id}};
+    if (errand->kind == ASSEMBLY_ANNOUNCE)
+        jetstream_publish(bus, errand->subject, announcement, 2, errand->bytes, errand->length, on_published,
+                          errand);
+    else
+        jetstream_publish(bus, errand->subject, burial, errand->context_id ? 5 : 4, errand->bytes,
+                          errand->length, on_published, errand);
 }
 
 static void begin_announcement(struct errand *errand)
