@@ -21,12 +21,13 @@ FIGURES = pytest.StashKey[Figures]()
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: at full size, minutes each; only with -m full (make test-full)")
     config.addinivalue_line("markers", "cluster_cassandra: several Cassandra nodes; only with -m cluster_cassandra (make test-cluster)")
+    config.addinivalue_line("markers", "whole_fab: 2,000 tools for minutes; only with -m whole_fab (make test-fab)")
     config.stash[FIGURES] = Figures()
 
 
 def pytest_collection_modifyitems(config, items):
     """What takes minutes is asked for by its mark, and is left out otherwise."""
-    for mark in ("full", "cluster_cassandra"):
+    for mark in ("full", "cluster_cassandra", "whole_fab"):
         if mark not in config.getoption("-m"):
             marked = [item for item in items if item.get_closest_marker(mark)]
             items[:] = [item for item in items if item not in marked]
