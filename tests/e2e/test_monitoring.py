@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+import urllib.request
 
 import pytest
 import yaml
@@ -241,6 +242,42 @@ def test_no_panel_is_empty(watched, slow, deploy, name):
         if not [value for _, value in monitoring.query(asked) if value == value]:
             empty.append(f"{where}: {asked}")
     assert not empty, "\n".join(empty)
+
+
+def told_by_every_role(fab, root):
+    """Names of the samples on /metrics of a defender, the web server, a notifier and a collector."""
+    port, collect = free_port(), free_port()
+    config = root / "notify.yaml"
+    config.write_text("sinks:\n  - {name: log, type: file, path: %s}\nroutes:\n  - {sinks: [log]}\n" % (root / "alarms.jsonl"))
+    fab.up("--http-port", str(port), "--notify", str(config))
+    fab._start([fab.binary, "collect", "--nats", fab.url, "--store", fab.store_url, "--http-port", str(collect)], "collect-9.log")
+    targets = json.loads((fab.dir / "prometheus-targets.json").read_text())
+    roles = {target["labels"]["role"]: target["targets"][0] for target in targets} | {"collect": f"127.0.0.1:{collect}"}
+    assert set(roles) == {"defend", "web", "notify", "collect"}
+
+    def read(address):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+        return ""
+
+    names = set()
+    for role, address in roles.items():
+        text = until(lambda: read(address), f"{role} to tell its metrics", 30, 0.1)
+        names |= set(re.findall(r"^(\w+)[ {]", text, re.MULTILINE))
+    return names
+
+
+def test_rules_and_dashboards_name_only_what_is_told(fab, deploy, tmp_path):
+    """A metric that was renamed would never alert."""
+    told = told_by_every_role(fab, tmp_path)
+    expressions_ = [expression for file in (deploy / "grafana/dashboards").glob("*.json")
+                    for _, expression in expressions(json.loads(file.read_text()))]
+    for file in (deploy / "prometheus/rules").glob("*.yml"):
+        expressions_ += [rule["expr"] for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+    named = {name for expression in expressions_ for name in
+             re.findall(r"(?<![\w:])(?:defender|cluster|collector|notify|web|process|http|chamberlain)_\w+(?![\w:]*:)", expression)}
+    assert len(named) > 60
+    assert not named - told, f"nobody tells {sorted(named - told)}"
 
 
 @pytest.mark.parametrize("variable", ["instance"])
