@@ -146,6 +146,10 @@ static void add_headers(struct MHD_Response *native, const struct http_response 
         MHD_add_response_header(native, MHD_HTTP_HEADER_CONTENT_TYPE, response->content_type);
     if (response->etag)
         MHD_add_response_header(native, MHD_HTTP_HEADER_ETAG, response->etag);
+    if (response->content_encoding)
+        MHD_add_response_header(native, MHD_HTTP_HEADER_CONTENT_ENCODING, response->content_encoding);
+    if (response->vary)
+        MHD_add_response_header(native, MHD_HTTP_HEADER_VARY, response->vary);
     if (allow)
         MHD_add_response_header(native, MHD_HTTP_HEADER_ALLOW, allow);
     if (response->retry_after_s > 0) {

@@ -68,7 +68,9 @@ struct http_response {
     struct strbuf body;
     int retry_after_s;         /* 0: no such header */
     const char *cache_control; /* static text; NULL: no-store */
-    const char *etag;          /* static text or NULL */
+    const char *etag;          /* static text or NULL, as the next two */
+    const char *content_encoding;
+    const char *vary;
     struct http_stream stream; /* used instead of `body` when `read` is set */
 };
 

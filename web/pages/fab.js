@@ -1,0 +1,83 @@
+// The fab at first sight: every chamber, and the runs that wait for someone.
+
+import { get, link } from "../api.js";
+import { groupByRun, runItem } from "../alarmgroups.js";
+import { fill, gather, h } from "../dom.js";
+import { count, many } from "../format.js";
+import { HeatMap, legend } from "../heatmap.js";
+import { live } from "../live.js";
+import { badge } from "../severity.js";
+
+const RUNS_SHOWN = 40;
+const ALARMS_READ = 1000;
+
+export const title = () => "Fab – Chamberlain";
+
+function tile(name, value, more) {
+    return h("div", { class: "tile" }, h("dt", null, name), h("dd", null, value, more ? h("span", { class: "muted" }, more) : null));
+}
+
+function tiles(status) {
+    const { open_alarms: open, contexts, chambers, members } = status;
+    const free = chambers.known - chambers.owned;
+    return [
+        h("div", { class: "tile wide" }, h("dt", null, "Open alarms"), h("dd", { class: "badges" }, ["critical", "warning", "info"].map((severity) => badge(severity, `${count(open[severity])} ${severity}`)))),
+        tile("Chambers", count(chambers.known), free > 0 ? `${count(free)} without a defender` : "all owned"),
+        tile("Runs judged", count(contexts.judged), `${count(status.messages_waiting)} waiting${contexts.dead ? `, ${count(contexts.dead)} dead` : ""}`),
+        tile("Defenders", `${count(members.alive)} of ${count(members.known)}`, `${status.lifecycle.toLowerCase().replace("_", " ")}, map ${status.map_version}`),
+    ];
+}
+
+export function show(main, parameters, { signal }) {
+    const map = new HeatMap((chamber) => { location.hash = link("chamber", { tool: chamber.tool_id, chamber: chamber.chamber_id }); });
+    const summary = h("dl", { class: "tiles" });
+    const heading = h("h2", null, "Chambers");
+    const runs = h("ul", { class: "runs" });
+    const runsNote = h("p", { class: "muted" }, "Loading …");
+    const trouble = h("p", { class: "form-trouble", role: "alert" });
+    fill(main, h("h1", { class: "hidden" }, "The fab"), summary,
+        h("div", { class: "columns" },
+            h("section", { class: "card", "aria-label": "Heat map" }, heading, trouble, legend(), map.element),
+            h("section", { class: "card", "aria-label": "Runs with open alarms" }, h("h2", null, "Runs with open alarms"), runsNote, runs,
+                h("p", null, h("a", { href: "#/alarms" }, "All alarms")))));
+
+    async function readChambers() {
+        try {
+            const { chambers } = await get("chambers", null, signal);
+            map.set(chambers);
+            fill(heading, many(chambers.length, "chamber"));
+            fill(trouble);
+            performance.measure("chamberlain:fab", { start: 0 });
+        } catch (error) {
+            if (!signal.aborted)
+                fill(trouble, error.message);
+        }
+    }
+
+    async function readAlarms() {
+        try {
+            const { alarms, next } = await get("alarms", { state: "open", limit: ALARMS_READ }, signal);
+            const groups = groupByRun(alarms);
+            fill(runs, groups.slice(0, RUNS_SHOWN).map(runItem));
+            fill(runsNote, groups.length === 0 ? "No alarm is open." : next ? "The newest first." : `${many(groups.length, "run")}, the newest first.`);
+        } catch (error) {
+            if (!signal.aborted)
+                fill(runsNote, error.message);
+        }
+    }
+
+    const againChambers = gather(readChambers, 300), againAlarms = gather(readAlarms, 300);
+    live.on("reset", () => { againChambers(); againAlarms(); }, signal);
+    live.on("chambers", ({ chambers }) => { if (!map.update(chambers)) againChambers(); }, signal);
+    live.on("alarm", againAlarms, signal);
+    live.on("acknowledged", againAlarms, signal);
+    live.on("status", (status) => fill(summary, tiles(status)), signal);
+    document.addEventListener("theme", () => map.redraw(), { signal });
+    signal.addEventListener("abort", () => { map.destroy(); againChambers.cancel(); againAlarms.cancel(); });
+    readChambers();
+    readAlarms();
+    if (live.status)
+        fill(summary, tiles(live.status));
+    else
+        get("status", null, signal).then((status) => fill(summary, tiles(status)), () => {});
+}
