@@ -145,12 +145,20 @@ class SlowStore:
         self._thread.join()
 
 
+def notify_config(directory):
+    """One sink of alarms: a file."""
+    config = directory / "notify.yaml"
+    config.write_text(f"sinks:\n  - {{name: log, type: file, path: {directory}/alarms.jsonl}}\nroutes:\n  - {{sinks: [log]}}\n")
+    return str(config)
+
+
 @pytest.fixture(scope="module")
 def watched(binary, deploy, tmp_path_factory):
     """Two defenders under watch, and contexts that flow; then the store becomes slow."""
     cluster = Cluster(binary, tmp_path_factory.mktemp("watched") / "fab")
     cluster.prepare(chambers=2, rate=40)
-    cluster.up("--defenders", "2", "--compute-threads", "1", "--sweep-age", "1h", "--http-port", str(free_port()))
+    cluster.up("--defenders", "2", "--compute-threads", "1", "--sweep-age", "1h", "--http-port", str(free_port()), "--notify",
+               notify_config(cluster.dir))
     cluster.observe()
     targets = cluster.dir / "prometheus-targets.json"
     monitoring = Monitoring(deploy / "prometheus", cluster.dir / "monitoring", targets, FACTOR)
@@ -247,9 +255,7 @@ def test_no_panel_is_empty(watched, slow, deploy, name):
 def told_by_every_role(fab, root):
     """Names of the samples on /metrics of a defender, the web server, a notifier and a collector."""
     port, collect = free_port(), free_port()
-    config = root / "notify.yaml"
-    config.write_text("sinks:\n  - {name: log, type: file, path: %s}\nroutes:\n  - {sinks: [log]}\n" % (root / "alarms.jsonl"))
-    fab.up("--http-port", str(port), "--notify", str(config))
+    fab.up("--http-port", str(port), "--notify", notify_config(root))
     fab._start([fab.binary, "collect", "--nats", fab.url, "--store", fab.store_url, "--http-port", str(collect)], "collect-9.log")
     targets = json.loads((fab.dir / "prometheus-targets.json").read_text())
     roles = {target["labels"]["role"]: target["targets"][0] for target in targets} | {"collect": f"127.0.0.1:{collect}"}
