@@ -274,8 +274,8 @@ def graves(client):
 
 
 def test_what_cannot_be_used_has_its_outcome(fab, collectors, tmp_path):
-    """Undecodable, without a start, with a gap, late, silent, superseded: each is dead-lettered or stored with its reason, and
-    the message itself is in the dead letters, as it came."""
+    """Undecodable, without a start, with a gap, late, silent, superseded: each is dead-lettered or stored with its reason,
+    and the message itself is in the dead letters, as it came."""
     fab.start_nats()
     collectors.start()
     collectors.wait_for(1)
@@ -301,7 +301,8 @@ def test_what_cannot_be_used_has_its_outcome(fab, collectors, tmp_path):
     assert "quality" not in announcement(fab, newer)
     client.publish(f"{gap.subject}.data", gap.data(2))
     until(lambda: samples_waiting(client) == 0, "every message to be settled")
-    until(lambda: graves(client) == ["late", "no_start", "undecodable", "undecodable"], lambda: f"the graves: {graves(client)}")
+    expected = ["late", "no_start", "undecodable", "undecodable"]
+    until(lambda: graves(client) == expected, lambda: f"{expected} in the graves, not {graves(client)}")
     late = [m for m in client.messages("eqp-dead") if m.headers["Chamberlain-Class"] == "late"][0]
     assert late.data == gap.data(2) and late.headers["Chamberlain-Subject"] == f"{gap.subject}.data"
     assert late.subject == "eqp-dead.ETCH01.A"
