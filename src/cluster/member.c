@@ -113,10 +113,23 @@ static int lowest_free(const struct cluster *c)
     return -1;
 }
 
+/* A number of this group that was given back before anything was ever assigned. */
+static int lowest_given_back(const struct cluster *c)
+{
+    for (size_t number = 0; number < c->peers.count; number++) {
+        const struct peer *peer = &c->peers.items[number];
+        if (peer->released && peer->claim.incarnation != 0 && strcmp(peer->claim.group, c->group) == 0)
+            return (int)number;
+    }
+    return -1;
+}
+
 /* A number that owns chambers by the map and that nobody of another group holds or held: who takes it changes
  * nothing. */
 static int lowest_vacant(const struct cluster *c)
 {
+    if (c->header.member_count == 0)
+        return lowest_given_back(c);
     for (size_t i = 0; i < c->header.member_count; i++) {
         int number = c->header.members[i].number;
         if (!number_is_free(c, number))

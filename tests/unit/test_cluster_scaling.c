@@ -128,6 +128,33 @@ static void a_new_version_rolls_out(void **state)
     stage_free(stage);
 }
 
+/* Before anything is assigned, who stands by takes what a predecessor gives back, too. */
+static void a_new_version_rolls_out_in_the_cold_window(void **state)
+{
+    (void)state;
+    struct stage *stage = stage_new(&(struct cluster_config){.expected_members = 9});
+    stage_add_chambers(stage, 1, 60);
+    stage_start_many(stage, 3);
+    stage_run(stage, 500);
+    for (int p = 1; p <= 3; p++) {
+        stage_start_as(stage, "v2", "", 0);
+        stage_run(stage, 1000);
+        stage_stop(stage, p);
+        stage_run(stage, 1000);
+    }
+    stage_expect(stage, "4 > standing by: version v1 still runs\n"
+                        "1 > stopped\n"
+                        "4 > claim defender-0: held\n"
+                        "5 > standing by: version v1 still runs\n"
+                        "2 > stopped\n"
+                        "5 > claim defender-1: held\n"
+                        "3 > stopped\n"
+                        "6 > claim defender-2: held\n");
+    stage_run(stage, 40000);
+    stage_check(stage, 60);
+    stage_free(stage);
+}
+
 /* A standby is no reason to wait: the others take a crashed member's chambers. */
 static void one_crashes_in_a_rolling_update(void **state)
 {
@@ -291,6 +318,7 @@ int main(void)
         cmocka_unit_test(two_leave),
         cmocka_unit_test(one_leaves_slowly),
         cmocka_unit_test(a_new_version_rolls_out),
+        cmocka_unit_test(a_new_version_rolls_out_in_the_cold_window),
         cmocka_unit_test(one_crashes_in_a_rolling_update),
         cmocka_unit_test(a_canary_joins),
         cmocka_unit_test(the_roster_grows_and_shrinks),
