@@ -2,7 +2,7 @@
 
 import { fill, h } from "./dom.js";
 import { count, time } from "./format.js";
-import { link } from "./api.js";
+import { get, link } from "./api.js";
 import { live } from "./live.js";
 import * as fab from "./pages/fab.js";
 
@@ -126,3 +126,4 @@ setUpSearch();
 showLive();
 live.start();
 route();
+get("status").then((status) => live.offer(status), () => {});

@@ -6,6 +6,7 @@
 const EVENTS = ["reset", "chambers", "alarm", "acknowledged", "cluster", "assignment", "member", "status"];
 const SILENCE_MS = 15000;
 const RETRY_MS = 2000;
+const FIRST_WAIT_MS = 400; // what is shown must not wait for ever for a stream
 
 class Live extends EventTarget {
     #source = null;
@@ -31,6 +32,24 @@ class Live extends EventTarget {
 
     on(name, listen, signal) {
         this.addEventListener(name, (event) => listen(event.detail), { signal });
+    }
+
+    // Calls `read` now, and whenever everything must be fetched anew. At the very beginning it waits for the stream, so that
+    // nothing is read twice and nothing happens unseen between reading and listening.
+    begin(read, signal) {
+        let timer = this.state === "live" ? 0 : setTimeout(read, FIRST_WAIT_MS);
+        this.on("reset", () => { clearTimeout(timer); timer = 0; read(); }, signal);
+        signal.addEventListener("abort", () => clearTimeout(timer));
+        if (timer === 0)
+            read();
+    }
+
+    // A status that was asked for, until the stream brings newer ones.
+    offer(status) {
+        if (!this.status) {
+            this.status = status;
+            this.dispatchEvent(new CustomEvent("status", { detail: status }));
+        }
     }
 
     #open() {

@@ -195,19 +195,19 @@ export class UChart extends Plot {
 }
 
 // One sensor of a run over its time, before the same sensor of good runs; the windows of the equation are shaded.
-// runs: [{times_us, values}], the run itself first; windows: [{text, ranges}]; steps: [{step, from_us, to_us}].
+// runs: [{times_us, values}], the run itself first, `bad` when it alarmed; windows: [{text, ranges}]; steps: [{step, from_us, to_us}].
 export class TracePlot extends Plot {
     constructor() {
         super(260, "trace");
     }
 
-    set(title, runs, windows, steps) {
+    set(title, runs, windows, steps, bad) {
         this.element.setAttribute("role", "img");
         this.element.setAttribute("aria-label", `${title}: the run and ${runs.length - 1} good runs before it; shaded: ${windows.map((one) => one.text).join(", ") || "nothing"}`);
-        this.draw((colours) => this.#options(colours, runs, windows, steps));
+        this.draw((colours) => this.#options(colours, runs, windows, steps, bad));
     }
 
-    #options(colours, runs, windows, steps) {
+    #options(colours, runs, windows, steps, bad) {
         // The run itself is drawn last, over the others.
         const ordered = [...runs.slice(1), runs[0]];
         const data = uPlot.join(ordered.map((run) => [run.times_us.map((us) => us / 1e6), run.values]));
@@ -215,7 +215,7 @@ export class TracePlot extends Plot {
         const options = {
             scales: { x: { time: false } },
             cursor: { y: false, drag: { x: true, y: false }, points: { show: false } },
-            series: [{}, ...runs.slice(1).map(() => good), { stroke: colours.critical, width: 2, spanGaps: true, points: { show: false } }],
+            series: [{}, ...runs.slice(1).map(() => good), { stroke: bad ? colours.critical : colours.accent, width: 2, spanGaps: true, points: { show: false } }],
             axes: [axis(colours, { size: 34, values: (u, splits) => splits.map((value) => `${number(value)} s`), space: 70 }), axis(colours, { size: 64, values: gauge })],
             hooks: { drawClear: [(u) => this.#shade(u, colours, windows, steps)] },
         };

@@ -23,7 +23,7 @@ function alarmRow(alarm) {
 function groupItem(alarms, isOpen) {
     const { worst, alarms: sorted, newest } = summarise(alarms);
     const waiting = sorted.filter((alarm) => !alarm.acknowledged);
-    const details = h("details", { open: isOpen }, h("summary", null, badge(worst.severity), h("strong", null, worst.context_id), h("span", null, many(sorted.length, "alarm")),
+    const details = h("details", { open: isOpen }, h("summary", null, badge(worst.severity), h("strong", null, worst.context_id), h("span", null, `${many(sorted.length, "alarm")}, most `, h("code", null, worst.chart)),
         h("span", { class: "muted" }, `${worst.tool_id} ${worst.chamber_id}, lot ${worst.lot || "–"}, wafer ${worst.wafer || "–"}; raised ${age(newest)} ago`)));
     // The rows of a closed group are made when it is opened: 500 alarms are many buttons.
     const rows = h("ul", { class: "alarm-rows" });
@@ -110,8 +110,6 @@ export function show(main, parameters, { signal }) {
         changed.add(alarm.context_id);
         showChanged();
     }, signal);
-    const again = gather(() => read(null), 300);
-    live.on("reset", again, signal);
-    signal.addEventListener("abort", () => { again.cancel(); showChanged.cancel(); });
-    read(null);
+    signal.addEventListener("abort", () => showChanged.cancel());
+    live.begin(() => read(null), signal);
 }

@@ -36,12 +36,11 @@ class ChamberPage {
         this.shownChart = this.shownContext = null;
         this.build();
         const again = gather(() => this.refresh(), 400);
-        live.on("reset", again, signal);
         live.on("chambers", ({ chambers }) => { if (chambers.some((one) => this.isMine(one))) again(); }, signal);
         live.on("alarm", (alarm) => { if (this.isMine(alarm)) again(); }, signal);
         live.on("acknowledged", (alarm) => { if (this.isMine(alarm)) again(); }, signal);
         signal.addEventListener("abort", () => { again.cancel(); this.uchart.destroy(); this.clearTraces(); });
-        this.start();
+        live.begin(() => (this.detail ? this.refresh() : this.start()), signal);
     }
 
     isMine(one) {
@@ -267,7 +266,7 @@ class ChamberPage {
     // Made when it is opened: most do not.
     numbers() {
         const frame = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Points, table" });
-        const rows = () => h("table", null, h("thead", null, h("tr", null, ["Run", "Lot", "Wafer", "Ended", "Value", "Centre", "Lower", "Upper", "State"].map((name) => h("th", { scope: "col" }, name)))),
+        const rows = () => h("table", null, h("thead", null, h("tr", null, ["Run", "Lot", "Wafer", "Ended", "Value", "Centre", "Lower", "Upper", "State"].map((name) => h("th", { scope: "col", class: /Value|Centre|Lower|Upper/.test(name) ? "number" : null }, name)))),
             h("tbody", null, [...this.points].reverse().map((point) => h("tr", null, h("th", { scope: "row" }, h("a", { href: this.traceLink(point) }, point.context_id)), [point.lot || "–", point.wafer || "–", dateTime(point.ended_at)].map((text) => h("td", null, text)),
                 [point.value, point.centre, point.lower, point.upper].map((value) => h("td", { class: "number" }, number(value))), h("td", null, point.state === "alarm" ? badge(point.severity, point.rules.join(", ")) : point.state)))));
         queueMicrotask(() => {
@@ -348,20 +347,21 @@ class ChamberPage {
         this.clearTraces();
         const verdict = detail.verdicts.find((one) => one.chart === chart);
         const others = detail.verdicts.filter((one) => one.state === "alarm" && one.chart !== chart).sort((a, b) => excess(b) - excess(a));
+        const bad = verdict?.state === "alarm";
         const shown = trace.traces.map((one) => one.svid);
         const sensor = h("select", { "aria-label": "Sensor", onchange: () => this.readTrace(detail.context_id, chart, sensor.value ? [sensor.value] : []).catch((error) => this.fail(error)) },
             h("option", { value: "" }, "of the equation"), trace.sensors.map((name) => h("option", { value: name, selected: shown.length === 1 && shown[0] === name && trace.windows.length === 0 }, name)));
         fill(this.trace, h("div", { class: "card-head" }, h("h2", null, `Trace of run ${detail.context_id}`), h("label", { class: "inline" }, "Sensor ", sensor)),
             h("p", null, verdict ? [badge(verdict.state === "alarm" ? verdict.severity : "none", verdict.state === "alarm" ? `${verdict.severity}: ${verdict.rules.join(", ")}` : verdict.state), ` ${chart}: ${measured(verdict.value, verdict.unit)}, ${limits(verdict)}`] : null),
             h("p", { class: "muted" }, `Lot ${detail.lot || "–"}, wafer ${detail.wafer || "–"}, ${dateTime(detail.started_at)} to ${dateTime(detail.ended_at)}${detail.quality === "low" ? "; quality low" : ""}`),
-            h("ul", { class: "keys" }, h("li", null, h("span", { class: "line critical fat", "aria-hidden": "true" }), `run ${detail.context_id}`), h("li", null, h("span", { class: "line muted", "aria-hidden": "true" }), good.length ? `${many(good.length, "good run")} (${good.map((one) => one.context_id).join(", ")})` : "no good run to compare with"),
+            h("ul", { class: "keys" }, h("li", null, h("span", { class: `line ${bad ? "critical" : "accent"} fat`, "aria-hidden": "true" }), `run ${detail.context_id}`), h("li", null, h("span", { class: "line muted", "aria-hidden": "true" }), good.length ? `${many(good.length, "good run")} (${good.map((one) => one.context_id).join(", ")})` : "no good run to compare with"),
                 trace.windows.length ? h("li", null, h("span", { class: "line band", "aria-hidden": "true" }), `what the equation looks at (${[...new Set(trace.windows.map((one) => one.text || "the whole trace"))].join("; ")})`) : null),
             trace.traces.length === 0 ? h("p", { class: "note" }, "The trace has none of these sensors.") : null,
             trace.traces.map((one) => {
                 const runs = [one, ...good.map((other) => other.traces.find((candidate) => candidate.svid === one.svid)).filter(Boolean)];
                 const plot = new TracePlot();
                 this.traces.push(plot);
-                queueMicrotask(() => plot.set(`${one.svid} of run ${detail.context_id}`, runs, trace.windows.filter((window) => window.svid === one.svid), trace.steps));
+                queueMicrotask(() => plot.set(`${one.svid} of run ${detail.context_id}`, runs, trace.windows.filter((window) => window.svid === one.svid), trace.steps, bad));
                 return [h("h3", null, one.svid, h("span", { class: "muted" }, `  ${many(one.samples, "sample")}`)), plots ? null : missing(), plot.element];
             }),
             others.length ? [h("h3", null, "Other charts that alarmed on this run"), h("ul", { class: "chips" }, others.slice(0, 16).map((one) => h("li", null, h("a", { href: link("chamber", { tool: this.tool, chamber: this.chamber, recipe: this.recipeName, chart: one.chart, context: detail.context_id }) }, badge(one.severity, one.chart)))),

@@ -8,6 +8,7 @@ import { live } from "../live.js";
 const NEWS_SHOWN = 40;
 const CHAMBERS_SHOWN = 400; // of one defender
 const REFRESH_MS = 5000;
+const NUMBERS = new Set(["Owns", "Judged", "Process time p95", "Cache hits"]); // columns
 
 export const title = () => "Defenders – Chamberlain";
 
@@ -34,9 +35,9 @@ function row(member, share, mean, isOpen, toggle) {
         h("th", { scope: "row" }, member.id, member.leads ? h("span", { class: "badge leads" }, "leads") : null),
         h("td", null, member.alive ? member.state.toLowerCase() : `silent for ${age(member.heard_at)}`, behind ? h("span", { class: "muted" }, " taking over") : null),
         h("td", { class: "number" }, share ? h("button", { type: "button", "aria-expanded": String(isOpen), "aria-controls": id, disabled: !share.count, onclick: () => toggle(member.id) }, many(share.count, "chamber")) : "–"),
-        h("td", null, h("meter", { min: "0", max: String(Math.max(mean * 2, 1)), value: String(weight), "aria-label": `Weight of ${member.id}` }), h("span", { class: "muted number" }, mean ? ` ${(weight / mean).toFixed(2)} ×` : "")),
+        h("td", null, h("span", { class: "weight", "aria-hidden": "true", css: { "--part": `${mean ? Math.min(100, 50 * weight / mean) : 0}%` } }), h("span", { class: "number" }, mean ? ` ${(weight / mean).toFixed(2)} × mean` : "–")),
         h("td", { class: "number" }, count(member.counts?.judged)),
-        h("td", { class: "number" }, milliseconds(member.steps?.total?.p95_ms)),
+        h("td", { class: "number" }, member.steps?.total?.count ? milliseconds(member.steps.total.p95_ms) : "–"),
         h("td", { class: "number" }, member.cache?.hit_rate == null ? "–" : `${(100 * member.cache.hit_rate).toFixed(1)} %`),
         h("td", null, member.version));
 }
@@ -48,7 +49,7 @@ export function show(main, parameters, { signal, news }) {
     const columns = ["Defender", "State", "Owns", "Weight", "Judged", "Process time p95", "Cache hits", "Version"];
     fill(main, h("h1", null, "Defenders"), head, trouble,
         h("section", { class: "card", "aria-label": "Members" }, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Members, table" },
-            h("table", null, h("thead", null, h("tr", null, columns.map((name) => h("th", { scope: "col" }, name)))), body)), details),
+            h("table", null, h("thead", null, h("tr", null, columns.map((name) => h("th", { scope: "col", class: NUMBERS.has(name) ? "number" : null }, name)))), body)), details),
         h("section", { class: "card", "aria-label": "Changes" }, h("h2", null, "Changes since this page was opened"), log));
 
     const mean = () => (map?.members.length ? map.members.reduce((sum, one) => sum + one.weight, 0) / map.members.length : 0);
@@ -98,12 +99,12 @@ export function show(main, parameters, { signal, news }) {
     }
 
     const again = gather(read, 200);
-    for (const name of ["reset", "member", "assignment"])
+    for (const name of ["member", "assignment"])
         live.on(name, again, signal);
     live.on("assignment", () => { if (open) { const id = open; open = null; toggle(id); } }, signal);
     document.addEventListener("news", showNews, { signal });
     const timer = setInterval(again, REFRESH_MS);
     signal.addEventListener("abort", () => { clearInterval(timer); again.cancel(); });
     showNews();
-    read();
+    live.begin(read, signal);
 }

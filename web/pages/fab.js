@@ -5,6 +5,7 @@ import { groupByRun, runItem } from "../alarmgroups.js";
 import { fill, gather, h } from "../dom.js";
 import { count, many } from "../format.js";
 import { HeatMap, legend } from "../heatmap.js";
+import { RunStrips, STRIPS_MOST } from "../runstrip.js";
 import { live } from "../live.js";
 import { badge } from "../severity.js";
 
@@ -30,6 +31,7 @@ function tiles(status) {
 
 export function show(main, parameters, { signal }) {
     const map = new HeatMap((chamber) => { location.hash = link("chamber", { tool: chamber.tool_id, chamber: chamber.chamber_id }); });
+    const strips = new RunStrips(signal);
     const summary = h("dl", { class: "tiles" });
     const heading = h("h2", null, "Chambers");
     const runs = h("ul", { class: "runs" });
@@ -37,7 +39,7 @@ export function show(main, parameters, { signal }) {
     const trouble = h("p", { class: "form-trouble", role: "alert" });
     fill(main, h("h1", { class: "hidden" }, "The fab"), summary,
         h("div", { class: "columns" },
-            h("section", { class: "card", "aria-label": "Heat map" }, heading, trouble, legend(), map.element),
+            h("section", { class: "card", "aria-label": "Heat map" }, heading, trouble, legend(), map.element, strips.element),
             h("section", { class: "card", "aria-label": "Runs with open alarms" }, h("h2", null, "Runs with open alarms"), runsNote, runs,
                 h("p", null, h("a", { href: "#/alarms" }, "All alarms")))));
 
@@ -45,6 +47,7 @@ export function show(main, parameters, { signal }) {
         try {
             const { chambers } = await get("chambers", null, signal);
             map.set(chambers);
+            strips.show(chambers.length <= STRIPS_MOST ? chambers : []);
             fill(heading, many(chambers.length, "chamber"));
             fill(trouble);
             performance.measure("chamberlain:fab", { start: 0 });
@@ -67,17 +70,14 @@ export function show(main, parameters, { signal }) {
     }
 
     const againChambers = gather(readChambers, 300), againAlarms = gather(readAlarms, 300);
-    live.on("reset", () => { againChambers(); againAlarms(); }, signal);
     live.on("chambers", ({ chambers }) => { if (!map.update(chambers)) againChambers(); }, signal);
+    live.on("chambers", () => strips.again(), signal);
     live.on("alarm", againAlarms, signal);
     live.on("acknowledged", againAlarms, signal);
     live.on("status", (status) => fill(summary, tiles(status)), signal);
     document.addEventListener("theme", () => map.redraw(), { signal });
     signal.addEventListener("abort", () => { map.destroy(); againChambers.cancel(); againAlarms.cancel(); });
-    readChambers();
-    readAlarms();
+    live.begin(() => { readChambers(); readAlarms(); }, signal);
     if (live.status)
         fill(summary, tiles(live.status));
-    else
-        get("status", null, signal).then((status) => fill(summary, tiles(status)), () => {});
 }

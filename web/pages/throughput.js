@@ -21,7 +21,7 @@ export function show(main, parameters, { signal }) {
         h("section", { class: "card", "aria-label": "Process time" }, h("h2", null, "Process time, from receipt to acknowledgement"),
             h("ul", { class: "keys" }, key("text dotted", "half are faster (p50)"), key("accent", "p95"), key("critical dashed", "p99")), process.element),
         h("details", { class: "card", open: !plots }, h("summary", null, "The same in numbers"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Minutes, table" },
-            h("table", null, h("thead", null, h("tr", null, ["Minute", "Judged", "Alarmed", "p50", "p95", "p99", "Longest"].map((name) => h("th", { scope: "col" }, name)))), body))));
+            h("table", null, h("thead", null, h("tr", null, ["Minute", "Judged", "Alarmed", "p50", "p95", "p99", "Longest"].map((name) => h("th", { scope: "col", class: name === "Minute" ? null : "number" }, name)))), body))));
 
     async function read() {
         try {
@@ -44,8 +44,7 @@ export function show(main, parameters, { signal }) {
     }
 
     const again = gather(read, 200);
-    live.on("reset", again, signal);
     const timer = setInterval(again, REFRESH_MS);
     signal.addEventListener("abort", () => { clearInterval(timer); again.cancel(); counts.destroy(); process.destroy(); });
-    read();
+    live.begin(read, signal);
 }
