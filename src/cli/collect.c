@@ -1,12 +1,10 @@
 /* `chamberlain collect`: one collector process. */
-#include "base/log.h"
 #include "cli/command.h"
+#include "cli/service.h"
 #include "collector/collector.h"
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 static const struct command command = {
     .name = "collect",
@@ -20,29 +18,6 @@ static const struct command command = {
         "  chamberlain collect --nats nats://127.0.0.1:4222 --store sqlite:/var/lib/chamberlain/store.db\n"
         "  chamberlain collect --flush 30s --silence 20m --buffer-mb 1000",
 };
-
-/* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
-static void die_with_parent(void)
-{
-    const char *parent = getenv("CHAMBERLAIN_PARENT_PID");
-    if (parent == NULL)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)atoi(parent)) /* gone before the line above */
-        raise(SIGTERM);
-}
-
-static int setup_log(const char *level_text, const char *format_text, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-    if (!log_level_parse(level_text, &level))
-        return error_set(err, ERR_INVALID, "--log-level '%s': write debug, info, warn or error", level_text);
-    if (!log_format_parse(format_text, &format))
-        return error_set(err, ERR_INVALID, "--log-format '%s': write text or json", format_text);
-    log_setup(level, format, "collect");
-    return 0;
-}
 
 static int check(const struct collector_options *options, struct error *err)
 {
@@ -118,13 +93,13 @@ int cli_collect(int argc, char **argv)
     options.buffer_bytes = buffer_mb * 1000 * 1000;
     options.stream_bytes = stream_mb * 1000 * 1000;
     options.http_port = http_port > 65535 ? 65536 : (int)http_port;
-    int code = setup_log(level, format, &err);
+    int code = service_set_up_log(level, format, "collect", &err);
     if (code == 0)
         code = check(&options, &err);
     if (code) {
         command_failed(&command, &err);
         return EXIT_USAGE;
     }
-    die_with_parent();
+    service_die_with_parent();
     return collector_run(&options, &err) ? command_failed(&command, &err) : 0;
 }

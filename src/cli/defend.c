@@ -1,12 +1,10 @@
 /* `chamberlain defend`: one worker process. */
-#include "base/log.h"
 #include "cli/command.h"
+#include "cli/service.h"
 #include "defender/defender.h"
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 static const struct command command = {
     .name = "defend",
@@ -18,29 +16,6 @@ static const struct command command = {
         "  chamberlain defend --nats nats://127.0.0.1:4222 --store sqlite:/var/lib/chamberlain/store.db\n"
         "  chamberlain defend --group canary --share 10% --log-format json --log-level debug",
 };
-
-/* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
-static void die_with_parent(void)
-{
-    const char *parent = getenv("CHAMBERLAIN_PARENT_PID");
-    if (parent == NULL)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)atoi(parent)) /* gone before the line above */
-        raise(SIGTERM);
-}
-
-static int setup_log(const char *level_text, const char *format_text, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-    if (!log_level_parse(level_text, &level))
-        return error_set(err, ERR_INVALID, "--log-level '%s': write debug, info, warn or error", level_text);
-    if (!log_format_parse(format_text, &format))
-        return error_set(err, ERR_INVALID, "--log-format '%s': write text or json", format_text);
-    log_setup(level, format, "defend");
-    return 0;
-}
 
 int cli_defend(int argc, char **argv)
 {
@@ -104,7 +79,7 @@ int cli_defend(int argc, char **argv)
     if (next != COMMAND_RUN)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
-    int code = setup_log(level, format, &err);
+    int code = service_set_up_log(level, format, "defend", &err);
     if (code == 0 && http_port > 65535)
         code = error_set(&err, ERR_INVALID, "--http-port %lld: choose 1 to 65535, or 0 for none",
                          (long long)http_port);
@@ -129,6 +104,6 @@ int cli_defend(int argc, char **argv)
     options.missing_delay_ms = missing_delay_us / 1000;
     options.load_memory_ms = load_memory_us / 1000;
     options.reweigh_ms = reweigh_us / 1000;
-    die_with_parent();
+    service_die_with_parent();
     return defender_run(&options, &err) ? command_failed(&command, &err) : 0;
 }

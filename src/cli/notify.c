@@ -1,8 +1,8 @@
 /* `chamberlain notify`: alarms to Alertmanager, webhooks, files and the terminal; `notify check`: is its
  * configuration right? */
-#include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/service.h"
 #include "cli/session.h"
 #include "notify/notify.h"
 
@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 static const struct command command = {
     .name = "notify",
@@ -82,29 +80,6 @@ static int run_check(int argc, char **argv)
     return code ? command_failed(&check_command, &err) : 0;
 }
 
-/* As `defend` does: a supervisor that is killed leaves no orphans behind. */
-static void die_with_parent(void)
-{
-    const char *parent = getenv("CHAMBERLAIN_PARENT_PID");
-    if (parent == NULL)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)atoi(parent))
-        raise(SIGTERM);
-}
-
-static int setup_log(const char *level_text, const char *format_text, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-    if (!log_level_parse(level_text, &level))
-        return error_set(err, ERR_INVALID, "--log-level '%s': write debug, info, warn or error", level_text);
-    if (!log_format_parse(format_text, &format))
-        return error_set(err, ERR_INVALID, "--log-format '%s': write text or json", format_text);
-    log_setup(level, format, "notify");
-    return 0;
-}
-
 /* By --nats, or found as every command finds it. */
 static int find_nats(const char *dir, struct session *session, struct notify_options *options,
                      struct error *err)
@@ -169,7 +144,7 @@ int cli_notify(int argc, char **argv)
     if (next != COMMAND_RUN)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
-    int code = setup_log(level, format, &err);
+    int code = service_set_up_log(level, format, "notify", &err);
     if (code) {
         command_failed(&command, &err);
         return EXIT_USAGE;
@@ -177,6 +152,6 @@ int cli_notify(int argc, char **argv)
     options.ack_wait_ms = ack_wait_us / 1000;
     options.replicas = (int)replicas;
     options.http_port = (int)http_port;
-    die_with_parent();
+    service_die_with_parent();
     return run(argv[1], dir, &options, &err) ? command_failed(&command, &err) : 0;
 }

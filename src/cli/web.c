@@ -1,17 +1,15 @@
 /* `chamberlain web`: the HTTP API and the dashboard of a cluster. */
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/service.h"
 #include "cli/session.h"
 
-#include "base/log.h"
 #include "web/web.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 static const struct command command = {
     .name = "web",
@@ -24,17 +22,6 @@ static const struct command command = {
                 "  chamberlain web --dir fab --http-port 9000",
 };
 
-/* `up` starts its children with this: a supervisor that is killed leaves no orphans behind. */
-static void die_with_parent(void)
-{
-    const char *parent = getenv("CHAMBERLAIN_PARENT_PID");
-    if (parent == NULL)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)atoi(parent)) /* gone before the line above */
-        raise(SIGTERM);
-}
-
 static void on_listening(void *arg, int port)
 {
     const struct web_options *options = arg;
@@ -42,17 +29,6 @@ static void on_listening(void *arg, int port)
     bool six = strchr(bind, ':') != NULL;
     printf("http://%s%s%s:%d/\n", six ? "[" : "", bind, six ? "]" : "", port);
     fflush(stdout);
-}
-
-static int set_up_log(const char *level_text, const char *format_text, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-    if (!log_level_parse(level_text, &level) || !log_format_parse(format_text, &format))
-        return error_set(err, ERR_INVALID,
-                         "--log-level takes debug, info, warn or error; --log-format takes text or json");
-    log_setup(level, format, "web");
-    return 0;
 }
 
 int cli_web(int argc, char **argv)
@@ -79,7 +55,7 @@ int cli_web(int argc, char **argv)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct error err;
     struct session session = {0};
-    int code = set_up_log(level, format, &err);
+    int code = service_set_up_log(level, format, "web", &err);
     if (code == 0 && port > 65535)
         code = error_set(&err, ERR_INVALID, "--http-port %lld: choose 1 to 65535, or 0 for a free one",
                          (long long)port);
@@ -91,6 +67,6 @@ int cli_web(int argc, char **argv)
     options.nats_url = session.nats_url;
     options.store_url = session.store_url;
     options.cell = session.cell;
-    die_with_parent();
+    service_die_with_parent();
     return web_run(&options, &err) ? command_failed(&command, &err) : 0;
 }
