@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     MIRROR_MS = 10000,     /* between looks whether the standby has the chart file in force */
@@ -31,7 +32,7 @@ struct copying {
     int64_t put_us; /* of its newest debt */
     struct error err;
     bool conflict; /* the primary has it with other content */
-    int side_failed;
+    enum failover_side side_failed;
 };
 
 /* Waits for the answer of a call that was made with copying->wait; NULL when it failed with another code than

@@ -233,6 +233,36 @@ static void a_newer_versions_database_is_refused(void **state)
     assert_non_null(strstr(err.text, "upgrade"));
 }
 
+static void an_older_versions_database_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    struct store *store = open_store(NULL);
+    assert_int_equal(complete(store, "a", "trace", 5, NULL), 0);
+    store_close(store);
+    sqlite3 *db = open_raw();
+    execute_raw(db, "DROP TABLE debts; PRAGMA user_version = 1");
+    sqlite3_close(db);
+    struct store_options options = {.read_only = true};
+    struct error err;
+    assert_int_equal(open_code(&options, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "open it for writing"));
+
+    store = open_store(NULL);
+    struct store_debt debt = {.kind = STORE_DEBT_JUDGE, .key = {"T", "A", "a"}, .at_us = 1, .put_us = 2};
+    struct store_wait *wait = store_wait_new();
+    store_put_debt(store, &debt, store_wait_done, wait);
+    struct store_reply *reply = store_wait_reply(wait);
+    assert_int_equal(reply->code, 0);
+    store_reply_free(reply);
+    store_find_context(store, "a", store_wait_done, wait);
+    reply = store_wait_reply(wait);
+    assert_int_equal(reply->code, 0);
+    store_reply_free(reply);
+    store_wait_free(wait);
+    store_close(store);
+    assert_int_equal(open_code(&options, &err), 0);
+}
+
 static off_t file_size(const char *suffix)
 {
     char path[PATH_BYTES + 8];
@@ -619,6 +649,7 @@ int main(void)
         STORY(what_is_not_a_database_is_refused),
         STORY(another_applications_database_is_refused),
         STORY(a_newer_versions_database_is_refused),
+        STORY(an_older_versions_database_is_brought_up_to_date),
         STORY(a_truncated_file_is_corrupt),
         STORY(a_flipped_bit_in_a_trace_is_found),
         STORY(noise_in_any_page_never_crashes),
