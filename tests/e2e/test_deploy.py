@@ -1,12 +1,19 @@
 """deploy/kubernetes and deploy/Dockerfile, as far as they can be checked without a cluster: the schemas of Kubernetes, the
 binary's own options, the sources' environment variables, and what a rolling update and a drain rest on."""
 
+import contextlib
 import re
+import signal
 import subprocess
+import time
+import urllib.request
 
 import kubernetes_validate
 import pytest
 import yaml
+
+from cluster import Cluster
+from fab import free_port, until
 
 VERSIONS = ("1.30", "1.33")
 OPERATORS = {"ScaledObject", "PodMonitor", "CassandraDatacenter", "Kustomization"}  # kinds of others, without a schema here
@@ -156,6 +163,58 @@ def test_the_autoscalers_follow_the_same_series_within_the_limits(deployments, d
     for direction in hpa["behavior"].values():
         policy, = direction["policies"]
         assert policy["value"] * 3600 // policy["periodSeconds"] <= 2, "two rebalances an hour"
+
+
+# --- what Kubernetes would do, done here ---
+
+class Pod:
+    """A defender as a pod runs it: no seat that outlives it, no number of members, probes over HTTP."""
+
+    def __init__(self, cluster, version):
+        self.port = free_port()
+        self.process = cluster.start_member("--version-label", version, "--http-port", self.port)
+
+    def is_ready(self):
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=1).status == 200
+        return False
+
+
+def test_a_rollout_with_surge_moves_nothing(binary, tmp_path, figures):
+    """Four of one version; two of the next come up, are ready while they stand by, and two of the old are told to stop; then
+    again. As the Deployment's surge does it, with contexts flowing."""
+    cluster = Cluster(binary, tmp_path / "rollout")
+    with contextlib.closing(cluster):
+        cluster.prepare(chambers=24, rate=40)
+        cluster.start_nats()
+        cluster.observe()
+        old = [Pod(cluster, "old") for _ in range(4)]
+        cluster.make_flow().announce_each_chamber()
+        cluster.time_until_shared(time.monotonic(), lambda: len(ids := cluster.ids()) == 4 and ids)
+        cluster.wait_until_settled()
+        flowing, before, header = cluster.begin_flow(), cluster.owners(), cluster.map()
+        began, new, exits = time.monotonic(), [], []
+        for _ in range(2):
+            surge = [Pod(cluster, "new") for _ in range(2)]
+            until(lambda: all(pod.is_ready() for pod in surge), "the new ones to be ready", 20)
+            assert [cluster.state(pod.process) for pod in surge] == ["STANDBY", "STANDBY"]
+            leaving, old = old[:2], old[2:]
+            since = cluster.end([pod.process for pod in leaving], signal.SIGTERM)
+            for pod in leaving:
+                assert pod.process.wait(30) == 0
+            exits.append(time.monotonic() - since)
+            new += surge
+            until(lambda: len(cluster.ids()) == 4, "four at work again", 20)
+        took_s = time.monotonic() - began
+        cluster.assert_whole()
+        after = cluster.map()
+        figures.add("4 x 24", "rollout with surge", "took", f"{took_s:.1f} s")
+        figures.add("4 x 24", "rollout with surge", "SIGTERM to exit, the slowest", f"{max(exits):.2f} s", "60 s", "2 s")
+        figures.add("4 x 24", "rollout with surge", "longest wait of a context",
+                    f"{cluster.flow.longest_wait_s(flowing):.2f} s", goal="0.5 s")
+        assert cluster.owners() == before
+        assert (after["rebalances"], after["emergencies"]) == (header["rebalances"], header["emergencies"])
+        assert {member["version"] for member in cluster.status()["members"]} == {"new"}
 
 
 # --- the image ---
