@@ -1,7 +1,7 @@
 # The front door. Everything real is in meson.build and scripts/.
 BUILD ?= build
 
-.PHONY: all setup build demo test test-full sim sim-plants bench test-cassandra test-cluster lint fmt clean help
+.PHONY: all setup build demo test test-full sim sim-plants bench test-cassandra test-cluster test-fab chaos load stress fuzz lint fmt clean help
 
 all: build
 
@@ -11,6 +11,10 @@ help:
 	@echo "make test-full   the cluster's tests at full size: 30 defenders, 2,400 chambers, with a table of what they measure"
 	@echo "make test-cassandra   run the store's contract test on a real Cassandra node"
 	@echo "make test-cluster   kill Cassandra nodes under load, three and two datacentres; TLS and credentials"
+	@echo "make test-fab   2,000 tools through collectors, NATS, defenders and Cassandra for 5 minutes while one of each is killed"
+	@echo "make chaos   test-full, test-cluster and test-fab: everything that kills at full size"
+	@echo "make load    a steady 300 contexts a second for 10 minutes;  make stress   3,000 for 30 minutes"
+	@echo "make fuzz    damaged files and messages, and collectors torn apart, for minutes under the sanitizers"
 	@echo "make build   build/chamberlain"
 	@echo "make sim     simulate thousands of cluster-hours with faults for a minute (make sim-plants: it finds planted bugs)"
 	@echo "make bench   measure, beside the peers"
@@ -40,6 +44,17 @@ test-cassandra:
 
 test-cluster:
 	@scripts/test-cluster
+
+test-fab:
+	@scripts/test-fab
+
+chaos: test-full test-cluster test-fab
+
+load stress: build
+	@bench/load/run $(BUILD) $(if $(filter load,$@),10 300,30 3000) --no-scaling
+
+fuzz:
+	@scripts/fuzz
 
 sim sim-plants: build
 	@ninja -C $(BUILD) --quiet $@
