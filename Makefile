@@ -50,7 +50,7 @@ test-fab:
 
 chaos: test-full test-cluster test-fab
 
-load stress: build
+stress load: build
 	@bench/load/run $(BUILD) $(if $(filter load,$@),10 300,30 3000) --no-scaling
 
 fuzz:
