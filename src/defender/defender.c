@@ -424,6 +424,7 @@ static void write_metrics(void *arg, struct strbuf *out)
     const char *store = defender->options->store_url;
     bool sqlite = strncmp(store, "sqlite:", strlen("sqlite:")) == 0;
     uint64_t connections = bus_connections(defender->bus);
+    int64_t since_ns = defender->rebalance_ns;
     struct exposition exposition = {.metrics = &defender->metrics,
                                     .cluster = &cluster,
                                     .cache = &cache,
@@ -435,6 +436,7 @@ static void write_metrics(void *arg, struct strbuf *out)
                                              : sqlite ? "sqlite"
                                                       : "cassandra",
                                     .started_us = defender->started_us,
+                                    .rebalancing_ns = since_ns ? clock_mono_ns() - since_ns : 0,
                                     .held = pipeline_held(defender->pipeline),
                                     .in_flight = pipeline_in_flight(defender->pipeline),
                                     .connected = bus_is_connected(defender->bus),

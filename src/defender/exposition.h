@@ -17,6 +17,8 @@ struct exposition {
     const char *version, *group;
     const char *store; /* "sqlite" or "cassandra" */
     int64_t started_us;
+    int64_t rebalancing_ns; /* how long a change of the assignment has been under way; 0: none, or led
+                               elsewhere */
     int64_t held, in_flight;
     bool connected;     /* to NATS */
     int64_t reconnects; /* connections to NATS that replaced a lost one */
