@@ -145,6 +145,17 @@ class SlowStore:
         self._thread.join()
 
 
+def kill_all(cluster):
+    """Its defenders would go on for long with what the slow store has left."""
+    if cluster.flow:
+        cluster.flow.close()
+        cluster.flow = None
+    children = cluster.children()
+    cluster.supervisor.kill()
+    for pid in children.values():
+        kill_quietly(pid)
+
+
 def notify_config(directory):
     """One sink of alarms: a file."""
     config = directory / "notify.yaml"
@@ -162,22 +173,15 @@ def watched(binary, deploy, tmp_path_factory):
     cluster.observe()
     targets = cluster.dir / "prometheus-targets.json"
     monitoring = Monitoring(deploy / "prometheus", cluster.dir / "monitoring", targets, FACTOR)
-    try:
+    with contextlib.ExitStack() as at_the_end:  # in reverse, and each whatever becomes of the others
+        at_the_end.callback(monitoring.close)
+        at_the_end.callback(cluster.close)
+        at_the_end.callback(kill_all, cluster)
         monitoring.start()
         cluster.make_flow().announce_each_chamber()
         cluster.time_until_shared(time.monotonic(), ["defender-0", "defender-1"])
         cluster.flow._store(1000)
         yield cluster, monitoring
-    finally:
-        if cluster.flow:
-            cluster.flow.close()
-        children = cluster.children()
-        cluster.supervisor.kill()  # its defenders would go on with what the slow store has left
-        for pid in children.values():
-            kill_quietly(pid)
-        cluster.flow = None
-        cluster.close()
-        monitoring.close()
 
 
 @pytest.fixture(scope="module")
