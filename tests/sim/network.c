@@ -66,19 +66,6 @@ static void free_held(struct packet **list, struct packet ***end)
     *end = list;
 }
 
-void network_free(struct world *world)
-{
-    for (size_t i = 0; i < world->slots; i++) {
-        free_held(&world->processes[i].held_up, &world->processes[i].held_up_end);
-        free_held(&world->processes[i].held_down, &world->processes[i].held_down_end);
-    }
-    while (world->free_packets) {
-        struct packet *packet = world->free_packets;
-        world->free_packets = packet->next;
-        free(packet);
-    }
-}
-
 static int64_t link_delay_us(struct process *process)
 {
     struct world *world = process->world;
@@ -614,4 +601,22 @@ struct nats_hooks network_hooks(struct world *world)
                                .message = on_message,
                                .deleted = on_deleted,
                                .context = world};
+}
+
+void network_free(struct world *world)
+{
+    for (size_t i = 0; i < world->queue.count; i++) {
+        const struct sim_item *item = &world->queue.items[i];
+        if (item->call == arrive_up || item->call == arrive_down) /* still under way */
+            packet_free(item->target);
+    }
+    for (size_t i = 0; i < world->slots; i++) {
+        free_held(&world->processes[i].held_up, &world->processes[i].held_up_end);
+        free_held(&world->processes[i].held_down, &world->processes[i].held_down_end);
+    }
+    while (world->free_packets) {
+        struct packet *packet = world->free_packets;
+        world->free_packets = packet->next;
+        free(packet);
+    }
 }

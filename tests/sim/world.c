@@ -187,7 +187,11 @@ bool world_run(struct world *world)
 {
     int64_t end_us = (int64_t)(world->options.hours * 3600.0 * SIM_SECOND_US);
     struct sim_item item;
-    while (!world->failed && sim_queue_take(&world->queue, &item) && item.at_us <= end_us) {
+    while (!world->failed && sim_queue_take(&world->queue, &item)) {
+        if (item.at_us > end_us) {
+            sim_queue_add(&world->queue, item.at_us, item.call, item.target, item.argument);
+            break;
+        }
         world->now_us = item.at_us;
         item.call(world, item.target, item.argument);
     }
