@@ -79,12 +79,10 @@ export class HeatMap {
 
     // Chambers that changed; false when one of them is new, and all must be set again.
     update(chambers) {
-        for (const chamber of chambers) {
-            const place = this.#places.get(this.#key_of(chamber));
-            if (!place)
-                return false;
-            this.#tools[place[0]].chambers[place[1]] = chamber;
-        }
+        const places = chambers.map((chamber) => this.#places.get(this.#key_of(chamber)));
+        if (places.includes(undefined))
+            return false;
+        places.forEach(([tool, row], i) => { this.#tools[tool].chambers[row] = chambers[i]; });
         this.redraw();
         return true;
     }

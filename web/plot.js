@@ -134,14 +134,14 @@ export class UChart extends Plot {
         const data = [points.map((_, i) => i), column("upper"), column("lower"), column("centre"), column("value")];
         const options = {
             scales: { x: { time: false, range: () => [-0.8, Math.max(points.length, 2) - 0.2] } },
-            cursor: { y: false, points: { size: 9, width: 2, stroke: colours.focus, fill: colours.ground }, drag: { x: false, y: false }, bind: { click: (u) => () => this.#click(u), dblclick: () => null } },
+            cursor: { y: false, points: { size: 9, width: 2, stroke: colours.focus, fill: colours.ground }, drag: { x: false, y: false } },
             series: [{}, { ...limit, label: "upper" }, { ...limit, label: "lower" },
                 { label: "centre", stroke: colours.muted, width: 1, points: { show: false }, paths: limit.paths },
                 { label: "value", stroke: colours.text, width: 1.25, points: { show: false } }],
             bands: [{ series: [1, 2], fill: colours.band }],
             axes: [axis(colours, { space: 110, size: 34, values: (u, splits) => splits.map((i) => (points[i] ? dateTime(points[i].ended_at).slice(5) : "")), incrs: [1, 2, 5, 10, 20, 50, 100, 200] }),
                 axis(colours, { size: 64, values: gauge, label: unit || undefined, labelSize: unit ? 18 : 0 })],
-            hooks: { draw: [(u) => this.#marks(u, colours)], setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.idx !== undefined && u.cursor.left >= 0) this.say(u.cursor.idx); }] },
+            hooks: { ready: [(u) => u.over.addEventListener("click", () => this.#click(u))], draw: [(u) => this.#marks(u, colours)], setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.idx !== undefined && u.cursor.left >= 0) this.say(u.cursor.idx); }] },
         };
         return { options, data };
     }

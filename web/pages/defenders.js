@@ -94,7 +94,7 @@ export function show(main, parameters, { signal, news }) {
     }
 
     function showNews() {
-        fill(log, news.length ? news.slice(0, NEWS_SHOWN).map((item) => h("li", null, h("time", { datetime: item.at }, time(item.at)), " ", h("strong", null, item.who ?? ""), ` ${item.what}`))
+        fill(log, news.length ? news.slice(0, NEWS_SHOWN).map((item) => h("li", null, h("time", { datetime: item.at }, time(item.at)), " ", item.who && !item.what.startsWith(item.who) ? h("strong", null, `${item.who} `) : null, item.what))
             : h("li", { class: "muted" }, "Nothing yet. Rebalances, elections and defenders that come or go appear here as they happen."));
     }
 
