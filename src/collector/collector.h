@@ -1,10 +1,10 @@
-/* A collector: the process that makes T-charts of what equipment publishes. Wires bus, store and cluster to
- * the heart (assembly.h) and its hands (hands.h), and ends gracefully. Collectors share the chambers as
- * defenders do, with the same cluster code, in a cluster of their own. */
+/* A collector: the process that makes T-charts of what equipment publishes. Wires the heart (assembly.h) and
+ * its hands (hands.h) to a workplace (defender/workplace.h), and ends gracefully. Collectors share the
+ * chambers as defenders do, with the same cluster code, in a cluster of their own. */
 #ifndef CHAMBERLAIN_COLLECTOR_COLLECTOR_H
 #define CHAMBERLAIN_COLLECTOR_COLLECTOR_H
 
-#include "base/error.h"
+#include "defender/workplace.h"
 
 #include <stdint.h>
 
@@ -27,16 +27,7 @@ enum {
 
 /* Defaults are those above, or stand beside the fields; 0 and NULL choose them. */
 struct collector_options {
-    const char *version;   /* shown in status */
-    const char *nats_url;  /* required */
-    const char *store_url; /* required */
-    const char *cell;      /* "" */
-    const char *seat;      /* none: a file of this collector's place (defender/seat.h) */
-    const char *group;     /* "" */
-    int pool;              /* 1,000 */
-    int expected_members;  /* not known */
-    int replicas;          /* of streams and buckets: 1 */
-    const char *credentials_file, *ca_file, *certificate_file, *key_file; /* none */
+    struct workplace_options place;
     int64_t ack_wait_ms;
     int64_t flush_us;       /* samples are stored when the oldest has waited so long */
     int64_t gap_us;         /* a missing batch, start or end is waited for so long: twice ack_wait at least */
@@ -45,8 +36,6 @@ struct collector_options {
     int64_t buffer_bytes;   /* samples in memory */
     int64_t stream_bytes;   /* eqp-samples refuses more than that */
     int64_t stream_age_us;  /* eqp-samples forgets what is older: no context may last so long */
-    const char *http_bind;  /* 127.0.0.1 */
-    int http_port;          /* 0: no metrics and no health over HTTP */
 };
 
 /* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still under

@@ -1,9 +1,9 @@
-/* A defender: the worker process. Wires bus, store, cache, charts and pipeline together, keeps the streams
- * and the consumer in being, and ends gracefully. */
+/* A defender: the worker process. Wires cache, charts and pipeline together on a workplace (workplace.h),
+ * which keeps the streams and the consumer in being, and ends gracefully. */
 #ifndef CHAMBERLAIN_DEFENDER_DEFENDER_H
 #define CHAMBERLAIN_DEFENDER_DEFENDER_H
 
-#include "base/error.h"
+#include "defender/workplace.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,19 +19,10 @@ enum {
 
 /* Defaults stand beside the fields; 0 and NULL choose them. */
 struct defender_options {
-    const char *version;   /* of the software, shown in status: CHAMBERLAIN_VERSION */
-    const char *nats_url;  /* required */
-    const char *store_url; /* required */
-    const char *cell;      /* "" */
-    const char *seat;      /* none: a file of this defender's place (seat.h) */
-    const char *group;     /* "": blue, canary, ... shown in status */
-    double share;          /* none: the part of all weight that this defender may hold */
-    int pool;              /* 1,000: how many IDs there are; who finds none free stands by */
-    int expected_members;  /* not known: windows then close on quiet alone */
-    const char *credentials_file, *ca_file, *certificate_file, *key_file; /* none */
+    struct workplace_options place;
+    double share; /* none: the part of all weight that this defender may hold */
     int max_in_flight;
     int compute_threads; /* the number of cores */
-    int replicas;        /* of streams: 1 */
     int64_t cache_bytes;
     int64_t ack_wait_ms;
     int64_t sweep_age_ms, sweep_interval_ms;
@@ -40,8 +31,6 @@ struct defender_options {
     int64_t reweigh_ms;     /* chambers move for changed weights alone at most this often: 1 h */
     int64_t tchart_retention_us, uchart_retention_us; /* 3 days, 1 year */
     bool retain_by_event;                             /* by the run's end instead of when the store took it */
-    const char *http_bind;                            /* 127.0.0.1 */
-    int http_port;                                    /* 0: no metrics and no health over HTTP */
 };
 
 /* Runs until SIGTERM or SIGINT. Returns 0 after a graceful stop; ERR_TIMEOUT when something was still in
