@@ -152,34 +152,18 @@ static struct job *take(struct cassandra_store *store)
 
 /* --- calls --- */
 
-/* Why a call cannot be taken: 0, or the code that its reply now has. */
-static int refuse(struct cassandra_store *store, struct store_call *call)
-{
-    struct store_reply *reply = &call->reply;
-    bool writes = store_op_writes(call->op);
-    if (reply->code)
-        return reply->code;
-    if (store->closing)
-        return reply->code = error_set(&reply->error, ERR_CLOSED, "store cassandra:%s is closing",
-                                       store->session.place);
-    if (store->read_only && writes)
-        return reply->code =
-                   error_set(&reply->error, ERR_INVALID, "store cassandra:%s was opened for reading only",
-                             store->session.place);
-    if ((writes ? store->waiting_writes : store->waiting_reads) >= STORE_QUEUE_MAX_CALLS)
-        return reply->code = error_set(
-                   &reply->error, ERR_UNAVAILABLE,
-                   "store cassandra:%s: %d calls are waiting already; try again when some have ended",
-                   store->session.place, STORE_QUEUE_MAX_CALLS);
-    return 0;
-}
-
 static void cassandra_submit(struct store *base, struct store_call *call)
 {
     struct cassandra_store *store = (struct cassandra_store *)base;
     pthread_mutex_lock(&store->lock);
+    struct store_door door = {.kind = "cassandra:",
+                              .place = store->session.place,
+                              .closing = store->closing,
+                              .read_only = store->read_only,
+                              .waiting =
+                                  store_op_writes(call->op) ? store->waiting_writes : store->waiting_reads};
     store->in_flight++;
-    if (refuse(store, call)) {
+    if (store_call_refuse(call, &door)) {
         call->next = store->refused;
         store->refused = call;
     } else {

@@ -787,16 +787,12 @@ void failover_look_after(struct failover *failover, int64_t now_ns, struct job *
 static bool answer_at_once(struct failover *failover, struct store_call *call)
 {
     struct store_reply *reply = &call->reply;
-    if (reply->code)
+    struct store_door door = {.kind = "",
+                              .place = "failover",
+                              .closing = failover->closing,
+                              .read_only = failover->options.read_only};
+    if (store_call_refuse(call, &door))
         return true;
-    if (failover->closing) {
-        reply->code = error_set(&reply->error, ERR_CLOSED, "store failover is closing");
-        return true;
-    }
-    if (failover->options.read_only && store_op_writes(call->op)) {
-        reply->code = error_set(&reply->error, ERR_INVALID, "store failover was opened for reading only");
-        return true;
-    }
     if (failover->job_count >= FAILOVER_QUEUE_MAX) {
         reply->code =
             error_set(&reply->error, ERR_UNAVAILABLE,

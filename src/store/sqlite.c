@@ -161,25 +161,6 @@ static bool reads_are_before(struct sqlite_store *store, const struct store_call
     return false;
 }
 
-/* Why a call cannot be taken: 0, or the code that its reply now has. */
-static int refuse(struct sqlite_store *store, struct store_call *call, const struct call_list *list)
-{
-    struct store_reply *reply = &call->reply;
-    if (reply->code)
-        return reply->code;
-    if (store->closing)
-        return reply->code = error_set(&reply->error, ERR_CLOSED, "store %s is closing", store->path);
-    if (store->read_only && store_op_writes(call->op))
-        return reply->code =
-                   error_set(&reply->error, ERR_INVALID, "store %s was opened for reading only", store->path);
-    if (list->waiting >= STORE_QUEUE_MAX_CALLS)
-        return reply->code =
-                   error_set(&reply->error, ERR_UNAVAILABLE,
-                             "store %s: %d calls are waiting already; try again when some have ended",
-                             store->path, STORE_QUEUE_MAX_CALLS);
-    return 0;
-}
-
 static void sqlite_submit(struct store *base, struct store_call *call)
 {
     struct sqlite_store *store = (struct sqlite_store *)base;
@@ -187,7 +168,12 @@ static void sqlite_submit(struct store *base, struct store_call *call)
     bool refused = call->reply.code != 0;
     bool to_writer = !refused && (store_op_writes(call->op) || must_follow_writes(store, call));
     struct call_list *list = to_writer ? &store->writes : &store->reads;
-    if (refuse(store, call, list))
+    struct store_door door = {.kind = "",
+                              .place = store->path,
+                              .closing = store->closing,
+                              .read_only = store->read_only,
+                              .waiting = list->waiting};
+    if (store_call_refuse(call, &door))
         list = &store->reads; /* a reader ends it */
     else if (!to_writer ||
              store_op_writes(call->op)) /* a read in the writer's queue has its order from there */

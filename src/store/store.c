@@ -76,6 +76,23 @@ void store_reply_free(struct store_reply *reply)
     free(reply); /* the first member of its call */
 }
 
+int store_call_refuse(struct store_call *call, const struct store_door *door)
+{
+    struct store_reply *reply = &call->reply;
+    if (reply->code)
+        return reply->code;
+    if (door->closing)
+        reply->code = error_set(&reply->error, ERR_CLOSED, "store %s%s is closing", door->kind, door->place);
+    else if (door->read_only && store_op_writes(call->op))
+        reply->code = error_set(&reply->error, ERR_INVALID, "store %s%s was opened for reading only",
+                                door->kind, door->place);
+    else if (door->waiting >= STORE_QUEUE_MAX_CALLS)
+        reply->code = error_set(&reply->error, ERR_UNAVAILABLE,
+                                "store %s%s: %d calls are waiting already; try again when some have ended",
+                                door->kind, door->place, STORE_QUEUE_MAX_CALLS);
+    return reply->code;
+}
+
 /* A new call, or NULL after `done` has been told that there is no memory for it. */
 static struct store_call *call_new(struct store *store, enum store_op op, store_done *done, void *arg)
 {

@@ -116,6 +116,17 @@ static inline void store_call_finish(struct store_call *call)
     call->done(call->arg, &call->reply);
 }
 
+/* How a store stands when a call comes to it. */
+struct store_door {
+    const char *kind, *place; /* together what messages call it: "cassandra:" and "10.0.0.1/fab" */
+    bool closing, read_only;
+    size_t waiting; /* calls in the queue that this one would go to */
+};
+
+/* Whether a call may come in: 0; or the code that its reply has now: ERR_CLOSED, ERR_INVALID (it writes),
+ * ERR_UNAVAILABLE (STORE_QUEUE_MAX_CALLS wait), or what the reply had before. */
+int store_call_refuse(struct store_call *call, const struct store_door *door);
+
 struct store_ops {
     const char *scheme; /* "sqlite": what stands before the first colon of the URL */
 
