@@ -1,5 +1,6 @@
 /* `chamberlain status`: who is at work, what has been judged, how long it took. */
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/session.h"
 
 #include "bus/names.h"
@@ -263,12 +264,11 @@ int cli_status(int argc, char **argv)
     const char *dir = NULL;
     bool json = false, watch = false;
     const struct command_option table[] = {
-        {"dir", OPTION_TEXT, &dir, "DIR",
-         "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        OPTION_DIR(&dir),
         {"watch", OPTION_FLAG, &watch, NULL, "then what happens in the cluster, as it happens, until Ctrl-C"},
-        {"json", OPTION_FLAG, &json, NULL, "for programs"},
+        OPTION_JSON(&json),
     };
-    enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
+    enum command_next next = command_parse(&command, table, OPTION_COUNT(table), argc, argv, NULL);
     if (next != COMMAND_RUN)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct session session;

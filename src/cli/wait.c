@@ -1,5 +1,6 @@
 /* `chamberlain wait`: until the stream is empty and nothing is left in the store's outbox. */
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/session.h"
 
 #include "base/clock.h"
@@ -49,11 +50,10 @@ int cli_wait(int argc, char **argv)
     const char *dir = NULL;
     int64_t timeout_us = 0;
     const struct command_option table[] = {
-        {"dir", OPTION_TEXT, &dir, "DIR",
-         "the cluster's directory (default: the environment, then ./chamberlain-data)"},
+        OPTION_DIR(&dir),
         {"timeout", OPTION_DURATION, &timeout_us, "TIME", "give up after this long (default: never)"},
     };
-    enum command_next next = command_parse(&command, table, sizeof table / sizeof *table, argc, argv, NULL);
+    enum command_next next = command_parse(&command, table, OPTION_COUNT(table), argc, argv, NULL);
     if (next != COMMAND_RUN)
         return next == COMMAND_HELP ? 0 : EXIT_USAGE;
     struct session session;

@@ -25,33 +25,37 @@ static int find(struct store *store, struct store_wait *wait, const char *id, st
     return 0;
 }
 
-static int parse(struct judged_context *judged, struct error *err)
+int judged_context_read(const struct store_completion *completion, struct arena *arena,
+                        struct context *context, struct error *err)
 {
-    const struct store_completion *completion = judged->completion;
-    judged->context = (struct context){.id = completion->key.context_id,
-                                       .tool = completion->key.tool,
-                                       .chamber = completion->key.chamber,
-                                       .recipe = completion->recipe ? completion->recipe : "",
-                                       .lot = completion->lot ? completion->lot : "",
-                                       .wafer = "",
-                                       .start_us = completion->end_us,
-                                       .end_us = completion->end_us,
-                                       .extra_json = "{}"};
     const char *text = completion->announcement;
-    if (text == NULL || *text == '\0')
-        return 0;
-    int code = context_parse(text, strlen(text), &judged->arena, &judged->context, err);
-    return code ? error_prefix(err, code, "stored announcement of %s", completion->key.context_id) : 0;
+    int code = 0;
+    if (text && *text) {
+        code = context_parse(text, strlen(text), arena, context, err);
+        if (code == 0)
+            return 0;
+    }
+    *context = (struct context){.id = completion->key.context_id,
+                                .tool = completion->key.tool,
+                                .chamber = completion->key.chamber,
+                                .recipe = completion->recipe ? completion->recipe : "",
+                                .lot = completion->lot ? completion->lot : "",
+                                .wafer = "",
+                                .start_us = completion->end_us,
+                                .end_us = completion->end_us,
+                                .extra_json = "{}"};
+    return code;
 }
 
 static int fetch(struct store *store, struct store_wait *wait, const char *id, struct judged_context *judged,
                  struct error *err)
 {
     int code = find(store, wait, id, judged, err);
-    if (code == 0)
-        code = parse(judged, err);
     if (code)
         return code;
+    code = judged_context_read(judged->completion, &judged->arena, &judged->context, err);
+    if (code)
+        return error_prefix(err, code, "stored announcement of %s", id);
     store_fetch_uchart(store, &judged->completion->key, store_wait_done, wait);
     judged->judged = store_wait_reply(wait);
     code = judged->judged->code;
@@ -109,9 +113,8 @@ const char *judged_context_state(const struct judged_context *judged)
     return judged->stored ? "judged" : "pending";
 }
 
-void judged_context_add_json(struct json_writer *json, const struct judged_context *judged)
+void judged_context_add_which(struct json_writer *json, const struct context *context)
 {
-    const struct context *context = &judged->context;
     json_add_text(json, "context_id", context->id);
     json_add_text(json, "tool_id", context->tool);
     json_add_text(json, "chamber_id", context->chamber);
@@ -120,6 +123,12 @@ void judged_context_add_json(struct json_writer *json, const struct judged_conte
     json_add_text(json, "wafer", context->wafer);
     json_add_time(json, "started_at", context->start_us);
     json_add_time(json, "ended_at", context->end_us);
+}
+
+void judged_context_add_json(struct json_writer *json, const struct judged_context *judged)
+{
+    const struct context *context = &judged->context;
+    judged_context_add_which(json, context);
     json_add_raw(json, "attributes", context->extra_json);
     json_add_text(json, "state", judged_context_state(judged));
     json_add_text(json, "dead_reason",

@@ -22,11 +22,20 @@ int judged_context_fetch(struct store *store, const char *id, struct judged_cont
                          struct error *err);
 void judged_context_free(struct judged_context *judged);
 
+/* What is known of a stored context: as it was announced; without an announcement, or with one that cannot be
+ * read (then errors as context_parse), what its completion says. Texts are the completion's or `arena`'s. */
+int judged_context_read(const struct store_completion *completion, struct arena *arena,
+                        struct context *context, struct error *err);
+
 /* How many of its indicators are in that state. */
 size_t judged_context_count(const struct judged_context *judged, enum verdict_state state);
 
-/* The members that say which context it is and how it stands: context_id to quality. */
 struct json_writer;
+
+/* The members that say which context it is: context_id to ended_at. */
+void judged_context_add_which(struct json_writer *json, const struct context *context);
+
+/* Those, and how it stands: context_id to quality. */
 void judged_context_add_json(struct json_writer *json, const struct judged_context *judged);
 
 const char *judged_context_state(const struct judged_context *judged); /* "pending", "judged", "dead" */

@@ -38,38 +38,13 @@ static bool page_wants(const struct page *page, const struct store_completion *c
            has_part(context->wafer, page->search);
 }
 
-/* What is known of a context, also when its announcement is not to be read. */
-static struct context read_context(const struct store_completion *completion, struct arena *arena)
-{
-    struct context context;
-    const char *text = completion->announcement;
-    if (text && *text && context_parse(text, strlen(text), arena, &context, NULL) == 0)
-        return context;
-    return (struct context){.id = completion->key.context_id,
-                            .tool = completion->key.tool,
-                            .chamber = completion->key.chamber,
-                            .recipe = completion->recipe ? completion->recipe : "",
-                            .lot = completion->lot ? completion->lot : "",
-                            .wafer = "",
-                            .start_us = completion->end_us,
-                            .end_us = completion->end_us,
-                            .extra_json = "{}"};
-}
-
 static void add_summary(struct json_writer *json, const struct store_completion *completion,
                         const struct context *context)
 {
     static const char *const states[] = {
         [STORE_PENDING] = "pending", [STORE_JUDGED] = "judged", [STORE_DEAD] = "dead"};
     json_begin_object(json, NULL);
-    json_add_text(json, "context_id", context->id);
-    json_add_text(json, "tool_id", context->tool);
-    json_add_text(json, "chamber_id", context->chamber);
-    json_add_text(json, "recipe", context->recipe);
-    json_add_text(json, "lot", context->lot);
-    json_add_text(json, "wafer", context->wafer);
-    json_add_time(json, "started_at", context->start_us);
-    json_add_time(json, "ended_at", context->end_us);
+    judged_context_add_which(json, context);
     json_add_text(json, "state", states[completion->state]);
     json_add_text(json, "dead_reason", completion->state == STORE_DEAD ? completion->dead_reason : NULL);
     json_end_object(json);
@@ -83,7 +58,8 @@ static bool take_reply(struct page *page, const struct store_reply *reply)
     bool room = true;
     for (size_t i = 0; i < reply->completion_count && room; i++) {
         const struct store_completion *completion = &reply->completions[i];
-        struct context context = read_context(completion, &arena);
+        struct context context;
+        (void)judged_context_read(completion, &arena, &context, NULL); /* listed by its key all the same */
         if (page_wants(page, completion, &context)) {
             add_summary(&page->json, completion, &context);
             page->found++;
@@ -166,12 +142,12 @@ void api_list_contexts(void *arg, const struct http_request *request, struct htt
 
 /* --- one --- */
 
-static void add_verdicts(struct json_writer *json, struct judged_context *judged)
+static void add_verdicts(struct json_writer *json, const struct uchart *uchart, struct arena *arena)
 {
-    const struct uchart_point **points = verdict_sort(&judged->uchart, &judged->arena);
+    const struct uchart_point **points = verdict_sort(uchart, arena);
     json->out->failed |= points == NULL;
     json_begin_array(json, "verdicts");
-    for (size_t i = 0; points && i < judged->uchart.count; i++) {
+    for (size_t i = 0; points && i < uchart->count; i++) {
         json_begin_object(json, NULL);
         verdict_add_json(json, points[i]);
         json_end_object(json);
@@ -208,7 +184,7 @@ void api_get_context(void *arg, const struct http_request *request, struct http_
         json_add_raw(&json, "judged_at", "null");
         json_add_raw(&json, "chart_set", "null");
     }
-    add_verdicts(&json, &judged);
+    add_verdicts(&json, &judged.uchart, &judged.arena);
     json_end_object(&json);
     judged_context_free(&judged);
 }
@@ -231,20 +207,12 @@ static bool add_recipe(struct api *api, const struct store_uchart *head, struct 
         failed = true;
     }
     if (reply->code == 0 && !failed) {
-        const struct uchart_point **points = verdict_sort(&uchart, &arena);
-        json->out->failed |= points == NULL;
         json_begin_object(json, NULL);
         json_add_text(json, "recipe", head->recipe);
         json_add_text(json, "context_id", head->key.context_id);
         json_add_time(json, "ended_at", head->end_us);
         json_add_text(json, "severity", severity_name((enum severity)reply->ucharts[0].severity));
-        json_begin_array(json, "verdicts");
-        for (size_t i = 0; points && i < uchart.count; i++) {
-            json_begin_object(json, NULL);
-            verdict_add_json(json, points[i]);
-            json_end_object(json);
-        }
-        json_end_array(json);
+        add_verdicts(json, &uchart, &arena);
         json_end_object(json);
     }
     arena_free(&arena);
