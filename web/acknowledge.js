@@ -46,7 +46,9 @@ export function askToAcknowledge(alarms, subject) {
             h("label", { for: "ack-by" }, "Your name"), by, h("label", { for: "ack-comment" }, "Comment (what was found, what was done)"), comment, trouble,
             h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), send)));
     document.body.append(dialog);
-    dialog.addEventListener("close", () => dialog.remove());
+    const leave = () => dialog.close(); // the page behind it is another one then
+    window.addEventListener("hashchange", leave);
+    dialog.addEventListener("close", () => { window.removeEventListener("hashchange", leave); dialog.remove(); });
     dialog.showModal();
     (by.value ? comment : by).focus();
 

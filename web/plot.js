@@ -11,7 +11,7 @@ const FONT = "12px system-ui, sans-serif";
 if (styles)
     document.head.append(h("link", { rel: "stylesheet", href: styles }));
 
-export const missing = () => h("p", { class: "note" }, "This build has no plots: uPlot could not be fetched when it was made (docs/dashboard.md). The tables below have the same numbers.");
+export const missing = (instead = "The table has the same numbers.") => h("p", { class: "note" }, `This build has no plots: uPlot could not be fetched when it was made (docs/dashboard.md). ${instead}`);
 
 function axis(colours, more) {
     return { stroke: colours.muted, font: FONT, labelFont: FONT, grid: { stroke: colours.line, width: 1 }, ticks: { stroke: colours.line, width: 1, size: 4 }, ...more };
@@ -23,7 +23,7 @@ const dense = () => window.devicePixelRatio || 1;
 class Plot {
     constructor(height, className) {
         this.height = height;
-        this.element = h("div", { class: `plot ${className ?? ""}` });
+        this.element = h("div", { class: `plot ${className ?? ""}`, hidden: !plots });
         this.drawn = null;
         this.make = null;
         this.observer = new ResizeObserver(() => this.#fit());

@@ -66,7 +66,7 @@ class ChamberPage {
             h("section", { class: "card", "aria-label": "Charts" }, h("h2", null, "Charts"), this.recipe, this.filter, h("div", { class: "charts-frame", tabindex: "0", role: "region", "aria-label": "List of charts" }, this.list)),
             h("div", { class: "stack" }, h("section", { class: "card", "aria-label": "U-chart" }, h("div", { class: "card-head" }, this.chartTitle, this.older), this.chartNote,
                 plots ? null : missing(), this.uchart.element,
-                h("p", { class: "help", id: "uchart-help" }, "Click a point, or press Enter on it, for its trace. Arrow keys move, N goes to the next alarm."), this.pointWords, this.alarmed, this.table),
+                h("p", { class: "help", id: "uchart-help", hidden: !plots }, "Click a point, or press Enter on it, for its trace. Arrow keys move, N goes to the next alarm."), this.pointWords, this.alarmed, this.table),
             this.trace)));
     }
 
@@ -362,7 +362,7 @@ class ChamberPage {
                 const plot = new TracePlot();
                 this.traces.push(plot);
                 queueMicrotask(() => plot.set(`${one.svid} of run ${detail.context_id}`, runs, trace.windows.filter((window) => window.svid === one.svid), trace.steps, bad));
-                return [h("h3", null, one.svid, h("span", { class: "muted" }, `  ${many(one.samples, "sample")}`)), plots ? null : missing(), plot.element];
+                return [h("h3", null, one.svid, h("span", { class: "muted" }, `  ${many(one.samples, "sample")}`)), plots ? null : missing(""), plot.element];
             }),
             others.length ? [h("h3", null, "Other charts that alarmed on this run"), h("ul", { class: "chips" }, others.slice(0, 16).map((one) => h("li", null, h("a", { href: link("chamber", { tool: this.tool, chamber: this.chamber, recipe: this.recipeName, chart: one.chart, context: detail.context_id }) }, badge(one.severity, one.chart)))),
                 others.length > 16 ? h("li", { class: "muted" }, `and ${others.length - 16} more`) : null)] : null);

@@ -12,15 +12,16 @@ const NUMBERS = new Set(["Owns", "Judged", "Process time p95", "Cache hits"]); /
 
 export const title = () => "Defenders – Chamberlain";
 
-function facts(map) {
+function facts(map, mean) {
     const rows = [["Map", map.version], ["State", map.lifecycle.toLowerCase().replace("_", " ")], ["Leader", map.leader || "none"], ["Moved by the last change", `${count(map.moved)} (${count(map.least)} at least)`],
-        ["Heaviest defender", `${map.heaviest.toFixed(2)} × the mean`], ["Rebalances", count(map.rebalances)], ["Emergencies", count(map.emergencies)]];
+        ["Heaviest defender", mean ? `${(Math.max(...map.members.map((one) => one.weight)) / mean).toFixed(2)} × mean` : "–"], ["Rebalances", count(map.rebalances)], ["Emergencies", count(map.emergencies)]];
     return rows.map(([name, value]) => h("div", { class: "tile" }, h("dt", null, name), h("dd", null, value)));
 }
 
 function owned(chambers) {
     const tools = new Map();
-    for (const one of chambers.slice(0, CHAMBERS_SHOWN))
+    const sorted = [...chambers].sort((a, b) => (a.tool_id === b.tool_id ? (a.chamber_id < b.chamber_id ? -1 : 1) : a.tool_id < b.tool_id ? -1 : 1));
+    for (const one of sorted.slice(0, CHAMBERS_SHOWN))
         tools.set(one.tool_id, [...(tools.get(one.tool_id) ?? []), one]);
     return h("div", { class: "owned" }, h("ul", null, [...tools].map(([tool, list]) => h("li", null, `${tool} `,
         list.map((one) => [h("a", { href: link("chamber", { tool, chamber: one.chamber_id }) }, one.chamber_id), " "])))),
@@ -59,7 +60,7 @@ export function show(main, parameters, { signal, news }) {
             return;
         const focused = document.activeElement?.getAttribute("aria-controls");
         const shares = new Map(map.members.map((share) => [share.id, share]));
-        fill(head, facts(map));
+        fill(head, facts(map, mean()));
         fill(body, members.map((member) => row(member, shares.get(member.id), mean(), open === member.id, toggle)));
         if (focused)
             body.querySelector(`[aria-controls="${CSS.escape(focused)}"]`)?.focus();
