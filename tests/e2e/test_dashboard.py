@@ -13,7 +13,7 @@ import time
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import expect, sync_playwright
 
 from fab import Fab, until
@@ -314,16 +314,20 @@ def test_axe_finds_nothing(browser, name):
     check_with_axe(page)
 
 
+# The bars of the last runs are smaller than a finger: the same links stand in the list beside them, which the rule about the
+# size of targets allows.
+FIND = """async options => (await axe.run(options)).violations
+    .map(rule => ({id: rule.id, help: rule.help, nodes: rule.nodes.map(node => node.target[0])
+        .filter(target => rule.id !== 'target-size' || !document.querySelector(target).closest('.strip'))}))
+    .filter(rule => rule.nodes.length > 0)"""
+
+
 def check_with_axe(page):
-    """All rules in light, and in dark what colours can change. The bars of the last runs are smaller than a finger: the same links stand in the list beside them, as the
-    rule about the size of targets allows."""
-    def check(**more):
-        found = Axe().run(page, **more)
-        assert found.violations_count == 0, found.generate_report()
-    check(options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
-    check(context={"exclude": [[".strip"]]}, options={"runOnly": ["wcag22aa"]})
+    """All rules in light, and in dark what colours can change."""
+    page.evaluate(AXE_FILE_PATH.read_text())
+    assert page.evaluate(FIND, {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}) == []
     page.emulate_media(color_scheme="dark")
-    check(options={"runOnly": {"type": "rule", "values": ["color-contrast"]}})
+    assert page.evaluate(FIND, {"runOnly": {"type": "rule", "values": ["color-contrast"]}}) == []
 
 
 def test_axe_finds_nothing_in_the_dialogue(browser):
