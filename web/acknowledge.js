@@ -41,26 +41,47 @@ export function askToAcknowledge(alarms, subject) {
     const comment = h("textarea", { id: "ack-comment", maxlength: "1000", rows: "3" });
     const trouble = h("p", { class: "form-trouble", role: "alert" });
     const send = h("button", { type: "submit", class: "primary" }, "Acknowledge");
-    const dialog = h("dialog", { "aria-labelledby": "ack-title" },
-        h("form", { onsubmit: submit }, h("h2", { id: "ack-title" }, `Acknowledge ${many(alarms.length, "alarm")}`), h("p", { class: "muted" }, subject),
-            h("label", { for: "ack-by" }, "Your name"), by, h("label", { for: "ack-comment" }, "Comment (what was found, what was done)"), comment, trouble,
-            h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), send)));
+    const dialog = h(
+        "dialog",
+        { "aria-labelledby": "ack-title" },
+        h(
+            "form",
+            { onsubmit: submit },
+            h("h2", { id: "ack-title" }, `Acknowledge ${many(alarms.length, "alarm")}`),
+            h("p", { class: "muted" }, subject),
+            h("label", { for: "ack-by" }, "Your name"),
+            by,
+            h("label", { for: "ack-comment" }, "Comment (what was found, what was done)"),
+            comment,
+            trouble,
+            h(
+                "div",
+                { class: "buttons" },
+                h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+                send,
+            ),
+        ),
+    );
     document.body.append(dialog);
     const leave = () => dialog.close(); // the page behind it is another one then
     window.addEventListener("hashchange", leave);
-    dialog.addEventListener("close", () => { window.removeEventListener("hashchange", leave); dialog.remove(); });
+    dialog.addEventListener("close", () => {
+        window.removeEventListener("hashchange", leave);
+        dialog.remove();
+    });
     dialog.showModal();
     (by.value ? comment : by).focus();
 
     async function submit(event) {
         event.preventDefault();
-        if (!by.value.trim())
-            return;
+        if (!by.value.trim()) return;
         keep(by.value.trim());
         send.disabled = true;
         fill(trouble);
         try {
-            await acknowledgeAll(alarms, by.value.trim(), comment.value.trim(), (done) => { send.textContent = `${done} of ${alarms.length}`; });
+            await acknowledgeAll(alarms, by.value.trim(), comment.value.trim(), (done) => {
+                send.textContent = `${done} of ${alarms.length}`;
+            });
             dialog.close();
         } catch (error) {
             fill(trouble, `${error.message}. What was acknowledged before stays so; try again.`);

@@ -29,8 +29,7 @@ function where() {
 
 async function route() {
     const { name, parameters } = where();
-    if (name === shown.name && shown.take?.(parameters))
-        return;
+    if (name === shown.name && shown.take?.(parameters)) return;
     shown.end?.abort();
     const end = new AbortController();
     const first = shown.name === null;
@@ -39,14 +38,12 @@ async function route() {
         anchor.toggleAttribute("aria-current", anchor.getAttribute("href") === `#/${name}`);
     document.querySelectorAll("nav a[aria-current]").forEach((anchor) => anchor.setAttribute("aria-current", "page"));
     const page = await PAGES[name]();
-    if (end.signal.aborted)
-        return;
+    if (end.signal.aborted) return;
     document.title = page.title(parameters);
     fill(main);
     window.scrollTo(0, 0);
     shown.take = page.show(main, parameters, { signal: end.signal, news }) ?? null;
-    if (!first)
-        main.focus({ preventScroll: true });
+    if (!first) main.focus({ preventScroll: true });
 }
 
 function showLive() {
@@ -58,16 +55,21 @@ function showLive() {
 
 // What stands over every page while something that it needs is away.
 function showTrouble() {
-    const status = live.status, lines = [];
+    const status = live.status,
+        lines = [];
     if (live.state === "away")
         lines.push(`Live data is away since ${time(live.since)}: what you see may be old. Trying again.`);
-    else if (status && !status.nats.connected)
-        lines.push("NATS is away: what you see is what was last known.");
+    else if (status && !status.nats.connected) lines.push("NATS is away: what you see is what was last known.");
     else if (status && !status.store.available)
-        lines.push(`The store does not answer: charts and traces are away${status.store.error ? ` (${status.store.error})` : ""}.`);
+        lines.push(
+            `The store does not answer: charts and traces are away${status.store.error ? ` (${status.store.error})` : ""}.`,
+        );
     const box = document.getElementById("trouble");
     if (box.textContent !== lines.join(""))
-        fill(box, lines.map((line) => h("p", null, line)));
+        fill(
+            box,
+            lines.map((line) => h("p", null, line)),
+        );
     box.hidden = lines.length === 0;
 }
 
@@ -96,19 +98,27 @@ function setUpTheme() {
     };
     show(window.chamberlainTheme.get());
     const told = () => document.dispatchEvent(new CustomEvent("theme"));
-    button.addEventListener("click", () => { show(window.chamberlainTheme.next()); told(); });
+    button.addEventListener("click", () => {
+        show(window.chamberlainTheme.next());
+        told();
+    });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", told);
 }
 
 function setUpSearch() {
-    const form = document.getElementById("search"), text = document.getElementById("search-text");
+    const form = document.getElementById("search"),
+        text = document.getElementById("search-text");
     form.addEventListener("submit", (event) => {
         event.preventDefault();
-        if (text.value.trim())
-            location.hash = link("search", { q: text.value.trim() });
+        if (text.value.trim()) location.hash = link("search", { q: text.value.trim() });
     });
     document.addEventListener("keydown", (event) => {
-        if (event.key === "/" && !event.target.closest("input, textarea, select, dialog") && !event.ctrlKey && !event.metaKey) {
+        if (
+            event.key === "/" &&
+            !event.target.closest("input, textarea, select, dialog") &&
+            !event.ctrlKey &&
+            !event.metaKey
+        ) {
             event.preventDefault();
             text.focus();
         }
@@ -118,12 +128,22 @@ function setUpSearch() {
 live.on("state", showLive);
 live.on("status", showStatus);
 live.on("cluster", (data) => remember({ at: data.at, who: data.id, what: data.what }));
-live.on("member", (data) => remember({ who: data.id, what: data.alive ? `is ${data.state}` : `is gone (was ${data.state})` }));
-live.on("assignment", (data) => remember({ who: data.leader, what: `map ${data.version}: ${count(data.placed)} chambers placed, ${count(data.moved)} moved` }));
+live.on("member", (data) =>
+    remember({ who: data.id, what: data.alive ? `is ${data.state}` : `is gone (was ${data.state})` }),
+);
+live.on("assignment", (data) =>
+    remember({
+        who: data.leader,
+        what: `map ${data.version}: ${count(data.placed)} chambers placed, ${count(data.moved)} moved`,
+    }),
+);
 window.addEventListener("hashchange", route);
 setUpTheme();
 setUpSearch();
 showLive();
 live.start();
 route();
-get("status").then((status) => live.offer(status), () => {});
+get("status").then(
+    (status) => live.offer(status),
+    () => {},
+);

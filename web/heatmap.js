@@ -10,7 +10,8 @@ import { ageStep, drawShape, palette, SHAPES } from "./severity.js";
 const GAP = 2;
 const LABEL = 15; // height of the line of tool names above a band
 const GUTTER = 44; // left: names of chambers
-const SIZES = [ // by the number of tools
+const SIZES = [
+    // by the number of tools
     { tools: 12, wide: 150, high: 84 },
     { tools: 40, wide: 64, high: 40 },
     { tools: 150, wide: 30, high: 26 },
@@ -35,19 +36,42 @@ export class HeatMap {
         this.open = open;
         this.canvas = h("canvas", { "aria-hidden": "true" });
         this.tip = h("div", { class: "tip", hidden: true });
-        this.frame = h("div", {
-            class: "heat", role: "application", tabindex: "0", "aria-label": "Heat map of the chambers",
-            "aria-roledescription": "heat map", "aria-describedby": "heat-help",
-        }, this.canvas, this.tip);
+        this.frame = h(
+            "div",
+            {
+                class: "heat",
+                role: "application",
+                tabindex: "0",
+                "aria-label": "Heat map of the chambers",
+                "aria-roledescription": "heat map",
+                "aria-describedby": "heat-help",
+            },
+            this.canvas,
+            this.tip,
+        );
         this.words = h("p", { class: "heat-words", role: "status" }, "No chamber chosen.");
         this.opener = h("button", { type: "button", hidden: true, onclick: () => this.#openCurrent() }, "Open");
-        this.element = h("div", null, this.frame, h("div", { class: "heat-foot" }, this.words, this.opener),
-            h("p", { id: "heat-help", class: "help" }, "Arrow keys move, Enter opens, N goes to the next chamber with an open alarm."));
+        this.element = h(
+            "div",
+            null,
+            this.frame,
+            h("div", { class: "heat-foot" }, this.words, this.opener),
+            h(
+                "p",
+                { id: "heat-help", class: "help" },
+                "Arrow keys move, Enter opens, N goes to the next chamber with an open alarm.",
+            ),
+        );
         this.frame.addEventListener("keydown", (event) => this.#key(event));
-        this.frame.addEventListener("focus", () => { this.#current ??= this.#tools.length ? [0, 0] : null; this.#choose(this.#current); });
+        this.frame.addEventListener("focus", () => {
+            this.#current ??= this.#tools.length ? [0, 0] : null;
+            this.#choose(this.#current);
+        });
         this.frame.addEventListener("blur", () => this.#draw());
         this.canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#hover(event));
-        this.canvas.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+        this.canvas.addEventListener("pointerleave", () => {
+            this.tip.hidden = true;
+        });
         this.canvas.addEventListener("click", (event) => this.#click(event));
         this.observer = new ResizeObserver(() => this.#layout());
         this.observer.observe(this.frame);
@@ -66,32 +90,35 @@ export class HeatMap {
         this.#tools = [];
         this.#places.clear();
         for (const chamber of chambers) {
-            if (this.#tools.at(-1)?.name !== chamber.tool_id)
-                this.#tools.push({ name: chamber.tool_id, chambers: [] });
+            if (this.#tools.at(-1)?.name !== chamber.tool_id) this.#tools.push({ name: chamber.tool_id, chambers: [] });
             const tool = this.#tools.at(-1);
             this.#places.set(this.#key_of(chamber), [this.#tools.length - 1, tool.chambers.length]);
             tool.chambers.push(chamber);
         }
         this.#rows = this.#tools.reduce((most, tool) => Math.max(most, tool.chambers.length), 1);
-        this.#current = key ? this.#places.get(key) ?? null : null;
+        this.#current = key ? (this.#places.get(key) ?? null) : null;
         this.#layout();
     }
 
     // Chambers that changed; false when one of them is new, and all must be set again.
     update(chambers) {
         const places = chambers.map((chamber) => this.#places.get(this.#key_of(chamber)));
-        if (places.includes(undefined))
-            return false;
-        places.forEach(([tool, row], i) => { this.#tools[tool].chambers[row] = chambers[i]; });
+        if (places.includes(undefined)) return false;
+        places.forEach(([tool, row], i) => {
+            this.#tools[tool].chambers[row] = chambers[i];
+        });
         this.redraw();
         return true;
     }
 
     redraw() {
-        if (this.#pending)
-            return;
+        if (this.#pending) return;
         this.#pending = true;
-        requestAnimationFrame(() => { this.#pending = false; this.#draw(); this.#say(); });
+        requestAnimationFrame(() => {
+            this.#pending = false;
+            this.#draw();
+            this.#say();
+        });
     }
 
     #key_of(chamber) {
@@ -104,8 +131,7 @@ export class HeatMap {
 
     #layout() {
         const width = this.frame.clientWidth;
-        if (width === 0)
-            return;
+        if (width === 0) return;
         this.#size = { ...SIZES.find((size) => this.#tools.length <= size.tools) };
         this.#size.wide = Math.min(this.#size.wide, Math.max(10, width - GUTTER - 2 * GAP));
         this.#perBand = Math.max(1, Math.floor((width - GUTTER) / (this.#size.wide + GAP)));
@@ -125,8 +151,10 @@ export class HeatMap {
     }
 
     #place(tool, row) {
-        return [GUTTER + (tool % this.#perBand) * (this.#size.wide + GAP),
-            Math.floor(tool / this.#perBand) * this.#bandHeight() + LABEL + row * (this.#size.high + GAP)];
+        return [
+            GUTTER + (tool % this.#perBand) * (this.#size.wide + GAP),
+            Math.floor(tool / this.#perBand) * this.#bandHeight() + LABEL + row * (this.#size.high + GAP),
+        ];
     }
 
     #draw() {
@@ -159,28 +187,36 @@ export class HeatMap {
             const [x, y] = this.#place(first, 0);
             if (each)
                 for (let tool = first; tool <= last; tool++)
-                    context.fillText(this.#fit(context, this.#tools[tool].name, this.#size.wide), this.#place(tool, 0)[0], y - 8);
+                    context.fillText(
+                        this.#fit(context, this.#tools[tool].name, this.#size.wide),
+                        this.#place(tool, 0)[0],
+                        y - 8,
+                    );
             else
-                context.fillText(first === last ? this.#tools[first].name : `${this.#tools[first].name} … ${this.#tools[last].name}`, x, y - 8);
-            if (this.#size.high < 10)
-                continue;
+                context.fillText(
+                    first === last ? this.#tools[first].name : `${this.#tools[first].name} … ${this.#tools[last].name}`,
+                    x,
+                    y - 8,
+                );
+            if (this.#size.high < 10) continue;
             for (let row = 0; row < this.#rows; row++) {
                 const names = new Set();
                 for (let tool = first; tool <= last; tool++)
-                    if (this.#at(tool, row))
-                        names.add(this.#at(tool, row).chamber_id);
+                    if (this.#at(tool, row)) names.add(this.#at(tool, row).chamber_id);
                 if (names.size === 1)
-                    context.fillText(this.#fit(context, [...names][0], GUTTER - 6), 0, this.#place(first, row)[1] + this.#size.high / 2);
+                    context.fillText(
+                        this.#fit(context, [...names][0], GUTTER - 6),
+                        0,
+                        this.#place(first, row)[1] + this.#size.high / 2,
+                    );
             }
         }
     }
 
     #fit(context, text, width) {
-        if (context.measureText(text).width <= width)
-            return text;
+        if (context.measureText(text).width <= width) return text;
         let length = text.length;
-        while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > width)
-            length--;
+        while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > width) length--;
         return `${text.slice(0, length)}…`;
     }
 
@@ -202,12 +238,10 @@ export class HeatMap {
                 context.fillStyle = context.strokeStyle = step < 2 ? colours.marks[chamber.severity] : colours.text;
                 if (wide < 60)
                     drawShape(context, chamber.severity, x + wide / 2, y + high / 2, Math.min(wide, high) * 0.6);
-                else
-                    drawShape(context, chamber.severity, x + wide - 16, y + 15, 14);
+                else drawShape(context, chamber.severity, x + wide - 16, y + 15, 14);
             }
         }
-        if (wide >= 60)
-            this.#drawText(context, colours, chamber, x, y, now);
+        if (wide >= 60) this.#drawText(context, colours, chamber, x, y, now);
     }
 
     #drawText(context, colours, chamber, x, y, now) {
@@ -219,9 +253,14 @@ export class HeatMap {
         context.fillText(this.#fit(context, chamber.chamber_id, wide - 34), x + 8, y + 15);
         context.font = "12px system-ui, sans-serif";
         if (high < 80)
-            context.fillText(this.#fit(context, open ? `${count(chamber.open)} open` : chamber.last ? "normal" : "–", wide - 12), x + 8, y + 31);
+            context.fillText(
+                this.#fit(context, open ? `${count(chamber.open)} open` : chamber.last ? "normal" : "–", wide - 12),
+                x + 8,
+                y + 31,
+            );
         else {
-            const lines = open ? [`${chamber.severity}, ${age(chamber.since, now)}`, many(chamber.open, "open alarm")]
+            const lines = open
+                ? [`${chamber.severity}, ${age(chamber.since, now)}`, many(chamber.open, "open alarm")]
                 : [chamber.last ? "normal" : "nothing judged", chamber.last ? "" : "yet"];
             lines.forEach((line, i) => context.fillText(this.#fit(context, line, wide - 12), x + 8, y + 44 + 20 * i));
         }
@@ -229,7 +268,8 @@ export class HeatMap {
 
     #find(event) {
         const box = this.canvas.getBoundingClientRect();
-        const x = event.clientX - box.left, y = event.clientY - box.top;
+        const x = event.clientX - box.left,
+            y = event.clientY - box.top;
         const column = Math.floor((x - GUTTER) / (this.#size.wide + GAP));
         const band = Math.floor(y / this.#bandHeight());
         const row = Math.floor((y - band * this.#bandHeight() - LABEL) / (this.#size.high + GAP));
@@ -241,8 +281,7 @@ export class HeatMap {
         const place = this.#find(event);
         this.tip.hidden = !place;
         this.canvas.style.setProperty("cursor", place ? "pointer" : "default");
-        if (!place)
-            return;
+        if (!place) return;
         this.tip.textContent = this.#describe(this.#at(...place));
         const [x, y] = this.#place(...place);
         const left = Math.min(x, this.frame.clientWidth - this.tip.offsetWidth - 4);
@@ -253,44 +292,43 @@ export class HeatMap {
     // A mouse opens at once. A finger chooses first: cells are smaller than it.
     #click(event) {
         const place = this.#find(event);
-        if (!place)
-            return;
+        if (!place) return;
         const again = this.#current?.[0] === place[0] && this.#current?.[1] === place[1];
         this.#choose(place);
-        if (event.pointerType !== "touch" || again || this.#size.wide >= 60)
-            this.#openCurrent();
+        if (event.pointerType !== "touch" || again || this.#size.wide >= 60) this.#openCurrent();
     }
 
     #openCurrent() {
         const chamber = this.#current && this.#at(...this.#current);
-        if (chamber)
-            this.open(chamber);
+        if (chamber) this.open(chamber);
     }
 
     #key(event) {
-        if (event.ctrlKey || event.metaKey || event.altKey || !this.#tools.length)
-            return;
+        if (event.ctrlKey || event.metaKey || event.altKey || !this.#tools.length) return;
         const [tool, row] = this.#current ?? [0, 0];
         const last = this.#tools.length - 1;
         const moves = {
-            ArrowLeft: () => [tool - 1, row], ArrowRight: () => [tool + 1, row],
+            ArrowLeft: () => [tool - 1, row],
+            ArrowRight: () => [tool + 1, row],
             ArrowDown: () => (this.#at(tool, row + 1) ? [tool, row + 1] : [tool + this.#perBand, 0]),
             ArrowUp: () => (row > 0 ? [tool, row - 1] : [tool - this.#perBand, this.#rows - 1]),
-            Home: () => [0, 0], End: () => [last, row], n: () => this.#nextOpen(tool, row), N: () => this.#nextOpen(tool, row),
+            Home: () => [0, 0],
+            End: () => [last, row],
+            n: () => this.#nextOpen(tool, row),
+            N: () => this.#nextOpen(tool, row),
         };
-        if (event.key === "Enter" || event.key === " ")
-            this.#openCurrent();
-        else if (!moves[event.key])
-            return;
-        else
-            this.#choose(moves[event.key]());
+        if (event.key === "Enter" || event.key === " ") this.#openCurrent();
+        else if (!moves[event.key]) return;
+        else this.#choose(moves[event.key]());
         event.preventDefault();
     }
 
     #nextOpen(tool, row) {
         const all = this.#tools.flatMap((one, t) => one.chambers.map((chamber, r) => [t, r, chamber]));
         const here = all.findIndex(([t, r]) => t === tool && r === row);
-        const next = [...all.slice(here + 1), ...all.slice(0, here + 1)].find(([, , chamber]) => chamber.severity !== "none");
+        const next = [...all.slice(here + 1), ...all.slice(0, here + 1)].find(
+            ([, , chamber]) => chamber.severity !== "none",
+        );
         return next ? next.slice(0, 2) : [tool, row];
     }
 
@@ -302,8 +340,7 @@ export class HeatMap {
         if (this.#current && document.activeElement === this.frame) {
             const [, y] = this.#place(...this.#current);
             const top = this.canvas.getBoundingClientRect().top + y;
-            if (top < 60 || top + this.#size.high > innerHeight - 10)
-                window.scrollBy({ top: top - innerHeight / 2 });
+            if (top < 60 || top + this.#size.high > innerHeight - 10) window.scrollBy({ top: top - innerHeight / 2 });
         }
     }
 
@@ -323,10 +360,32 @@ export class HeatMap {
 }
 
 export function legend() {
-    const cell = (severity, step, text) => h("li", null, h("span", { class: `swatch ${severity} age-${step}`, "aria-hidden": "true" }, severity in SHAPES && severity !== "none" ? SHAPES[severity] : ""), text);
-    return h("div", { class: "legend" },
-        h("ul", { "aria-label": "Worst open verdict" }, ["critical", "warning", "info"].map((severity) => cell(severity, 0, severity)),
-            cell("normal", 0, "normal"), cell("unknown", 0, "nothing judged")),
-        h("ul", { "aria-label": "How long it has been open" }, h("li", { class: "legend-head" }, "Open for"),
-            ["under 1 h", "1 to 8 h", "8 to 24 h", "longer"].map((text, step) => cell("warning", step, text))));
+    const cell = (severity, step, text) =>
+        h(
+            "li",
+            null,
+            h(
+                "span",
+                { class: `swatch ${severity} age-${step}`, "aria-hidden": "true" },
+                severity in SHAPES && severity !== "none" ? SHAPES[severity] : "",
+            ),
+            text,
+        );
+    return h(
+        "div",
+        { class: "legend" },
+        h(
+            "ul",
+            { "aria-label": "Worst open verdict" },
+            ["critical", "warning", "info"].map((severity) => cell(severity, 0, severity)),
+            cell("normal", 0, "normal"),
+            cell("unknown", 0, "nothing judged"),
+        ),
+        h(
+            "ul",
+            { "aria-label": "How long it has been open" },
+            h("li", { class: "legend-head" }, "Open for"),
+            ["under 1 h", "1 to 8 h", "8 to 24 h", "longer"].map((text, step) => cell("warning", step, text)),
+        ),
+    );
 }

@@ -19,12 +19,10 @@ class Live extends EventTarget {
     start() {
         this.#open();
         setInterval(() => {
-            if (this.#source && Date.now() - this.#heard > SILENCE_MS)
-                this.#again();
+            if (this.#source && Date.now() - this.#heard > SILENCE_MS) this.#again();
         }, 1000);
         document.addEventListener("visibilitychange", () => {
-            if (!document.hidden && this.state === "away")
-                this.#again();
+            if (!document.hidden && this.state === "away") this.#again();
         });
         window.addEventListener("pagehide", () => this.#source?.close());
         window.addEventListener("pageshow", (event) => event.persisted && this.#again());
@@ -38,10 +36,17 @@ class Live extends EventTarget {
     // nothing is read twice and nothing happens unseen between reading and listening.
     begin(read, signal) {
         let timer = this.state === "live" ? 0 : setTimeout(read, FIRST_WAIT_MS);
-        this.on("reset", () => { clearTimeout(timer); timer = 0; read(); }, signal);
+        this.on(
+            "reset",
+            () => {
+                clearTimeout(timer);
+                timer = 0;
+                read();
+            },
+            signal,
+        );
         signal.addEventListener("abort", () => clearTimeout(timer));
-        if (timer === 0)
-            read();
+        if (timer === 0) read();
     }
 
     // A status that was asked for, until the stream brings newer ones.
@@ -59,8 +64,7 @@ class Live extends EventTarget {
             this.#source.addEventListener(name, (event) => this.#hear(name, JSON.parse(event.data)));
         this.#source.onerror = () => {
             this.#become("away");
-            if (this.#source?.readyState === EventSource.CLOSED)
-                this.#again();
+            if (this.#source?.readyState === EventSource.CLOSED) this.#again();
         };
     }
 
@@ -75,14 +79,12 @@ class Live extends EventTarget {
     #hear(name, data) {
         this.#heard = Date.now();
         this.#become("live");
-        if (name === "status")
-            this.status = data;
+        if (name === "status") this.status = data;
         this.dispatchEvent(new CustomEvent(name, { detail: data }));
     }
 
     #become(state) {
-        if (state === this.state)
-            return;
+        if (state === this.state) return;
         this.state = state;
         this.since = Date.now();
         this.dispatchEvent(new CustomEvent("state", { detail: state }));

@@ -8,13 +8,24 @@ import { drawShape, palette } from "./severity.js";
 export const plots = uPlot !== null;
 const FONT = "12px system-ui, sans-serif";
 
-if (styles)
-    document.head.append(h("link", { rel: "stylesheet", href: styles }));
+if (styles) document.head.append(h("link", { rel: "stylesheet", href: styles }));
 
-export const missing = (instead = "The table has the same numbers.") => h("p", { class: "note" }, `This build has no plots: uPlot could not be fetched when it was made (docs/dashboard.md). ${instead}`);
+export const missing = (instead = "The table has the same numbers.") =>
+    h(
+        "p",
+        { class: "note" },
+        `This build has no plots: uPlot could not be fetched when it was made (docs/dashboard.md). ${instead}`,
+    );
 
 function axis(colours, more) {
-    return { stroke: colours.muted, font: FONT, labelFont: FONT, grid: { stroke: colours.line, width: 1 }, ticks: { stroke: colours.line, width: 1, size: 4 }, ...more };
+    return {
+        stroke: colours.muted,
+        font: FONT,
+        labelFont: FONT,
+        grid: { stroke: colours.line, width: 1 },
+        ticks: { stroke: colours.line, width: 1, size: 4 },
+        ...more,
+    };
 }
 
 const dense = () => window.devicePixelRatio || 1;
@@ -40,10 +51,13 @@ class Plot {
         this.make = make;
         this.drawn?.destroy();
         this.drawn = null;
-        if (!plots || !make)
-            return;
+        if (!plots || !make) return;
         const { options, data } = make(palette());
-        this.drawn = new uPlot({ width: this.width, height: this.height, padding: [10, 12, 0, 0], legend: { show: false }, ...options }, data, this.element);
+        this.drawn = new uPlot(
+            { width: this.width, height: this.height, padding: [10, 12, 0, 0], legend: { show: false }, ...options },
+            data,
+            this.element,
+        );
     }
 
     #fit() {
@@ -72,10 +86,16 @@ export class UChart extends Plot {
         super(300, "uchart");
         this.choose = choose;
         this.say = say;
-        Object.entries({ role: "application", tabindex: "0", "aria-roledescription": "control chart", "aria-describedby": "uchart-help" })
-            .forEach(([name, value]) => this.element.setAttribute(name, value));
+        Object.entries({
+            role: "application",
+            tabindex: "0",
+            "aria-roledescription": "control chart",
+            "aria-describedby": "uchart-help",
+        }).forEach(([name, value]) => this.element.setAttribute(name, value));
         this.element.addEventListener("keydown", (event) => this.#key(event));
-        this.element.addEventListener("focus", () => this.move(this.#current < 0 ? this.#points.length - 1 : this.#current));
+        this.element.addEventListener("focus", () =>
+            this.move(this.#current < 0 ? this.#points.length - 1 : this.#current),
+        );
         this.element.addEventListener("blur", () => this.drawn?.redraw(false));
     }
 
@@ -93,8 +113,7 @@ export class UChart extends Plot {
     }
 
     move(index) {
-        if (this.#points.length === 0)
-            return;
+        if (this.#points.length === 0) return;
         this.#current = Math.min(Math.max(index, 0), this.#points.length - 1);
         this.drawn?.redraw(false);
         this.say(this.#current);
@@ -103,26 +122,20 @@ export class UChart extends Plot {
     #key(event) {
         const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key];
         const alarm = event.key === "n" || event.key === "N";
-        if (event.ctrlKey || event.metaKey || event.altKey)
-            return;
-        if (step)
-            this.move(this.#current + step);
+        if (event.ctrlKey || event.metaKey || event.altKey) return;
+        if (step) this.move(this.#current + step);
         else if (event.key === "Home" || event.key === "End")
             this.move(event.key === "Home" ? 0 : this.#points.length - 1);
-        else if (alarm)
-            this.move(this.#nextAlarm());
-        else if (event.key === "Enter" || event.key === " ")
-            this.choose(this.#current);
-        else
-            return;
+        else if (alarm) this.move(this.#nextAlarm());
+        else if (event.key === "Enter" || event.key === " ") this.choose(this.#current);
+        else return;
         event.preventDefault();
     }
 
     #nextAlarm() {
         for (let i = 1; i <= this.#points.length; i++) {
             const at = (this.#current + i) % this.#points.length;
-            if (this.#points[at].state === "alarm")
-                return at;
+            if (this.#points[at].state === "alarm") return at;
         }
         return this.#current;
     }
@@ -130,18 +143,48 @@ export class UChart extends Plot {
     #options(colours, title, unit) {
         const points = this.#points;
         const column = (name) => points.map((point) => point[name]);
-        const limit = { stroke: colours.accent, width: 1, dash: [5, 4], points: { show: false }, paths: uPlot.paths.stepped({ align: 0 }) };
+        const limit = {
+            stroke: colours.accent,
+            width: 1,
+            dash: [5, 4],
+            points: { show: false },
+            paths: uPlot.paths.stepped({ align: 0 }),
+        };
         const data = [points.map((_, i) => i), column("upper"), column("lower"), column("centre"), column("value")];
         const options = {
             scales: { x: { time: false, range: () => [-0.8, Math.max(points.length, 2) - 0.2] } },
-            cursor: { y: false, points: { size: 9, width: 2, stroke: colours.focus, fill: colours.ground }, drag: { x: false, y: false } },
-            series: [{}, { ...limit, label: "upper" }, { ...limit, label: "lower" },
+            cursor: {
+                y: false,
+                points: { size: 9, width: 2, stroke: colours.focus, fill: colours.ground },
+                drag: { x: false, y: false },
+            },
+            series: [
+                {},
+                { ...limit, label: "upper" },
+                { ...limit, label: "lower" },
                 { label: "centre", stroke: colours.muted, width: 1, points: { show: false }, paths: limit.paths },
-                { label: "value", stroke: colours.text, width: 1.25, points: { show: false } }],
+                { label: "value", stroke: colours.text, width: 1.25, points: { show: false } },
+            ],
             bands: [{ series: [1, 2], fill: colours.band }],
-            axes: [axis(colours, { space: 110, size: 34, values: (u, splits) => splits.map((i) => (points[i] ? dateTime(points[i].ended_at).slice(5) : "")), incrs: [1, 2, 5, 10, 20, 50, 100, 200] }),
-                axis(colours, { size: 64, values: gauge, label: unit || undefined, labelSize: unit ? 18 : 0 })],
-            hooks: { ready: [(u) => u.over.addEventListener("click", () => this.#click(u))], draw: [(u) => this.#marks(u, colours)], setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.idx !== undefined && u.cursor.left >= 0) this.say(u.cursor.idx); }] },
+            axes: [
+                axis(colours, {
+                    space: 110,
+                    size: 34,
+                    values: (u, splits) => splits.map((i) => (points[i] ? dateTime(points[i].ended_at).slice(5) : "")),
+                    incrs: [1, 2, 5, 10, 20, 50, 100, 200],
+                }),
+                axis(colours, { size: 64, values: gauge, label: unit || undefined, labelSize: unit ? 18 : 0 }),
+            ],
+            hooks: {
+                ready: [(u) => u.over.addEventListener("click", () => this.#click(u))],
+                draw: [(u) => this.#marks(u, colours)],
+                setCursor: [
+                    (u) => {
+                        if (u.cursor.idx !== null && u.cursor.idx !== undefined && u.cursor.left >= 0)
+                            this.say(u.cursor.idx);
+                    },
+                ],
+            },
         };
         return { options, data };
     }
@@ -154,14 +197,17 @@ export class UChart extends Plot {
     }
 
     #marks(u, colours) {
-        const context = u.ctx, scale = dense();
+        const context = u.ctx,
+            scale = dense();
         context.save();
         this.#points.forEach((point, i) => {
             const x = u.valToPos(i, "x", true);
-            const y = point.value === null ? u.bbox.top + u.bbox.height - 6 * scale : u.valToPos(point.value, "y", true);
+            const y =
+                point.value === null ? u.bbox.top + u.bbox.height - 6 * scale : u.valToPos(point.value, "y", true);
             context.fillStyle = context.strokeStyle = point.state === "alarm" ? colours[point.severity] : colours.text;
             if (point.state === "alarm") {
-                if (point.severity === "warning") { // amber on white needs an edge
+                if (point.severity === "warning") {
+                    // amber on white needs an edge
                     context.fillStyle = colours.text;
                     drawShape(context, point.severity, x, y, 15 * scale);
                     context.fillStyle = colours.warning;
@@ -171,9 +217,9 @@ export class UChart extends Plot {
                 context.beginPath();
                 context.arc(x, y, (point.state === "normal" ? 2.2 : 2.6) * scale, 0, 2 * Math.PI);
                 context.lineWidth = 1.2 * scale;
-                if (point.state === "normal")
-                    context.fill();
-                else { // learning, missing: hollow
+                if (point.state === "normal") context.fill();
+                else {
+                    // learning, missing: hollow
                     context.fillStyle = colours.ground;
                     context.fill();
                     context.stroke();
@@ -203,7 +249,10 @@ export class TracePlot extends Plot {
 
     set(title, runs, windows, steps, bad) {
         this.element.setAttribute("role", "img");
-        this.element.setAttribute("aria-label", `${title}: the run and ${runs.length - 1} good runs before it; shaded: ${windows.map((one) => one.text).join(", ") || "nothing"}`);
+        this.element.setAttribute(
+            "aria-label",
+            `${title}: the run and ${runs.length - 1} good runs before it; shaded: ${windows.map((one) => one.text).join(", ") || "nothing"}`,
+        );
         this.draw((colours) => this.#options(colours, runs, windows, steps, bad));
     }
 
@@ -215,15 +264,28 @@ export class TracePlot extends Plot {
         const options = {
             scales: { x: { time: false } },
             cursor: { y: false, drag: { x: true, y: false }, points: { show: false } },
-            series: [{}, ...runs.slice(1).map(() => good), { stroke: bad ? colours.critical : colours.accent, width: 2, spanGaps: true, points: { show: false } }],
-            axes: [axis(colours, { size: 34, values: (u, splits) => splits.map((value) => `${number(value)} s`), space: 70 }), axis(colours, { size: 64, values: gauge })],
+            series: [
+                {},
+                ...runs.slice(1).map(() => good),
+                { stroke: bad ? colours.critical : colours.accent, width: 2, spanGaps: true, points: { show: false } },
+            ],
+            axes: [
+                axis(colours, {
+                    size: 34,
+                    values: (u, splits) => splits.map((value) => `${number(value)} s`),
+                    space: 70,
+                }),
+                axis(colours, { size: 64, values: gauge }),
+            ],
             hooks: { drawClear: [(u) => this.#shade(u, colours, windows, steps)] },
         };
         return { options, data };
     }
 
     #shade(u, colours, windows, steps) {
-        const context = u.ctx, scale = dense(), { left, top, width, height } = u.bbox;
+        const context = u.ctx,
+            scale = dense(),
+            { left, top, width, height } = u.bbox;
         const at = (us) => Math.min(Math.max(u.valToPos(us / 1e6, "x", true), left), left + width);
         context.save();
         context.font = `${11 * scale}px system-ui, sans-serif`;
@@ -260,10 +322,17 @@ export class CountPlot extends Plot {
             const bars = uPlot.paths.bars({ size: [0.8, 40] });
             return {
                 options: {
-                    scales: { y: { range: (u, low, high) => [0, Math.max(1, high * 1.1)] } }, cursor: { y: false, drag: { x: false, y: false } },
-                    series: [{}, { stroke: colours.accent, fill: colours.accent, paths: bars, points: { show: false } },
-                        { stroke: colours.critical, fill: colours.critical, paths: bars, points: { show: false } }],
-                    axes: [axis(colours, { values: (u, splits) => splits.map((at) => minute(at * 1000)), size: 34 }), axis(colours, { size: 56, values: gauge })],
+                    scales: { y: { range: (u, low, high) => [0, Math.max(1, high * 1.1)] } },
+                    cursor: { y: false, drag: { x: false, y: false } },
+                    series: [
+                        {},
+                        { stroke: colours.accent, fill: colours.accent, paths: bars, points: { show: false } },
+                        { stroke: colours.critical, fill: colours.critical, paths: bars, points: { show: false } },
+                    ],
+                    axes: [
+                        axis(colours, { values: (u, splits) => splits.map((at) => minute(at * 1000)), size: 34 }),
+                        axis(colours, { size: 56, values: gauge }),
+                    ],
                 },
                 data: [times, minutes.map((one) => one.judged || null), minutes.map((one) => one.alarmed || null)],
             };
@@ -282,16 +351,40 @@ export class ProcessPlot extends Plot {
         this.element.setAttribute("aria-label", "Process time, minute by minute");
         const times = minutes.map((one) => Date.parse(one.at) / 1000);
         this.draw((colours) => {
-            const line = (more) => ({ stroke: colours.text, width: 1.5, points: { show: true, size: 5, fill: colours.text }, ...more });
+            const line = (more) => ({
+                stroke: colours.text,
+                width: 1.5,
+                points: { show: true, size: 5, fill: colours.text },
+                ...more,
+            });
             return {
                 options: {
-                    scales: { y: { range: (u, low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } }, cursor: { y: false, drag: { x: false, y: false } },
-                    series: [{}, line({ dash: [2, 3] }), line({ stroke: colours.accent, points: { show: true, size: 5, fill: colours.accent } }),
-                        line({ stroke: colours.critical, dash: [7, 4], points: { show: true, size: 5, fill: colours.critical } })],
-                    axes: [axis(colours, { values: (u, splits) => splits.map((at) => minute(at * 1000)), size: 34 }),
-                        axis(colours, { size: 64, values: (u, values) => values.map((value) => `${number(value)} ms`) })],
+                    scales: { y: { range: (u, low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
+                    cursor: { y: false, drag: { x: false, y: false } },
+                    series: [
+                        {},
+                        line({ dash: [2, 3] }),
+                        line({ stroke: colours.accent, points: { show: true, size: 5, fill: colours.accent } }),
+                        line({
+                            stroke: colours.critical,
+                            dash: [7, 4],
+                            points: { show: true, size: 5, fill: colours.critical },
+                        }),
+                    ],
+                    axes: [
+                        axis(colours, { values: (u, splits) => splits.map((at) => minute(at * 1000)), size: 34 }),
+                        axis(colours, {
+                            size: 64,
+                            values: (u, values) => values.map((value) => `${number(value)} ms`),
+                        }),
+                    ],
                 },
-                data: [times, minutes.map((one) => one.p50_ms), minutes.map((one) => one.p95_ms), minutes.map((one) => one.p99_ms)],
+                data: [
+                    times,
+                    minutes.map((one) => one.p50_ms),
+                    minutes.map((one) => one.p95_ms),
+                    minutes.map((one) => one.p99_ms),
+                ],
             };
         });
     }

@@ -5,7 +5,8 @@ import { css, h } from "./dom.js";
 
 export const ORDER = { none: 0, info: 1, warning: 2, critical: 3 };
 export const SHAPES = { critical: "✕", warning: "▲", info: "●", none: "○" };
-export const AGES = [ // how long the worst verdict has been open: the older, the paler
+export const AGES = [
+    // how long the worst verdict has been open: the older, the paler
     { below: 3600e3, strength: 1, text: "under 1 h" },
     { below: 8 * 3600e3, strength: 0.75, text: "1 to 8 h" },
     { below: 24 * 3600e3, strength: 0.55, text: "8 to 24 h" },
@@ -14,8 +15,13 @@ export const AGES = [ // how long the worst verdict has been open: the older, th
 
 export const ageStep = (ms) => AGES.findIndex((step) => ms < step.below);
 
-export const badge = (severity, text) => h("span", { class: `badge ${severity}` },
-    h("span", { "aria-hidden": "true", class: "shape" }, SHAPES[severity]), text ?? severity);
+export const badge = (severity, text) =>
+    h(
+        "span",
+        { class: `badge ${severity}` },
+        h("span", { "aria-hidden": "true", class: "shape" }, SHAPES[severity]),
+        text ?? severity,
+    );
 
 function channels(colour) {
     const digits = colour.replace("#", "");
@@ -23,7 +29,8 @@ function channels(colour) {
 }
 
 function mix(colour, ground, strength) {
-    const from = channels(ground), to = channels(colour);
+    const from = channels(ground),
+        to = channels(colour);
     return `rgb(${to.map((value, i) => Math.round(from[i] + (value - from[i]) * strength)).join(",")})`;
 }
 
@@ -34,9 +41,19 @@ export function palette() {
     for (const severity of ["critical", "warning", "info"])
         fills[severity] = AGES.map((step) => mix(css(`--${severity}`), ground, step.strength));
     return {
-        fills, ground, normal: css("--normal"), unknown: css("--unknown"), text: css("--text"), muted: css("--muted"),
-        focus: css("--focus"), line: css("--line"), accent: css("--accent"), band: css("--band"),
-        critical: css("--critical"), warning: css("--warning"), info: css("--info"),
+        fills,
+        ground,
+        normal: css("--normal"),
+        unknown: css("--unknown"),
+        text: css("--text"),
+        muted: css("--muted"),
+        focus: css("--focus"),
+        line: css("--line"),
+        accent: css("--accent"),
+        band: css("--band"),
+        critical: css("--critical"),
+        warning: css("--warning"),
+        info: css("--info"),
         marks: { critical: css("--on-critical"), warning: css("--on-warning"), info: css("--on-info") },
     };
 }

@@ -13,10 +13,8 @@
     }
 
     function apply(mode) {
-        if (mode === "system")
-            delete document.documentElement.dataset.theme;
-        else
-            document.documentElement.dataset.theme = mode;
+        if (mode === "system") delete document.documentElement.dataset.theme;
+        else document.documentElement.dataset.theme = mode;
     }
 
     window.chamberlainTheme = {
