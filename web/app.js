@@ -37,13 +37,22 @@ async function route() {
     for (const anchor of document.querySelectorAll("nav a"))
         anchor.toggleAttribute("aria-current", anchor.getAttribute("href") === `#/${name}`);
     document.querySelectorAll("nav a[aria-current]").forEach((anchor) => anchor.setAttribute("aria-current", "page"));
-    const page = await PAGES[name]();
-    if (end.signal.aborted) return;
+    const page = await PAGES[name]().catch((error) => notLoaded(error, end.signal));
+    if (end.signal.aborted || !page) return;
     document.title = page.title(parameters);
     fill(main);
     window.scrollTo(0, 0);
     shown.take = page.show(main, parameters, { signal: end.signal, news }) ?? null;
     if (!first) main.focus({ preventScroll: true });
+}
+
+// The server is away: its page is fetched again with the next click, or when live data is back.
+function notLoaded(error, signal) {
+    if (signal.aborted) return null;
+    shown.name = null;
+    fill(main, h("p", { class: "note" }, `This page could not be loaded: ${error.message}.`));
+    live.on("reset", () => shown.name === null && route(), signal);
+    return null;
 }
 
 function showLive() {

@@ -18,6 +18,7 @@ const SIZES = [
     { tools: 700, wide: 16, high: 16 },
     { tools: Infinity, wide: 10, high: 10 },
 ];
+const CANVAS_MOST = 16000; // pixels: browsers draw nothing on a canvas that is higher
 const REDRAW_MS = 30000; // ages go on without news
 
 export class HeatMap {
@@ -28,6 +29,7 @@ export class HeatMap {
     #size = SIZES[0];
     #rows = 1;
     #perBand = 1;
+    #scale = 1;
     #pending = false;
     #timer = 0;
 
@@ -137,7 +139,7 @@ export class HeatMap {
         this.#perBand = Math.max(1, Math.floor((width - GUTTER) / (this.#size.wide + GAP)));
         const bands = Math.ceil(this.#tools.length / this.#perBand);
         const height = Math.max(1, bands) * this.#bandHeight();
-        const scale = window.devicePixelRatio || 1;
+        const scale = (this.#scale = Math.min(window.devicePixelRatio || 1, CANVAS_MOST / height));
         this.canvas.width = Math.round(width * scale);
         this.canvas.height = Math.round(height * scale);
         this.canvas.style.setProperty("width", `${width}px`);
@@ -159,7 +161,7 @@ export class HeatMap {
 
     #draw() {
         const context = this.canvas.getContext("2d");
-        const scale = window.devicePixelRatio || 1;
+        const scale = this.#scale;
         const colours = palette();
         context.setTransform(scale, 0, 0, scale, 0, 0);
         context.clearRect(0, 0, this.canvas.width, this.canvas.height);

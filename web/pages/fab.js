@@ -11,6 +11,7 @@ import { badge, ORDER } from "../severity.js";
 
 const RUNS_SHOWN = 40;
 const ALARMS_READ = 1000;
+const ALARMS_PAUSE_MS = 700;
 const MANY = 500; // chambers
 
 export const title = () => "Fab – Chamberlain";
@@ -157,7 +158,7 @@ export function show(main, parameters, { signal }) {
         200,
     );
     const againChambers = gather(readChambers, 300),
-        againAlarms = gather(readAlarms, 300);
+        againAlarms = gather(readAlarms, ALARMS_PAUSE_MS);
     live.on(
         "chambers",
         (data) => {
