@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "bus/jetstream.h"
+#include "bus/kv.h"
 #include "bus/names.h"
 #include "collector/batch.h"
 
@@ -49,6 +50,48 @@ static void run_free(struct equipment_run *run)
 {
     arena_free(&run->arena);
     free(run);
+}
+
+/* --- the rosters --- */
+
+static void on_registered(void *arg, int code, const struct error *error, uint64_t revision)
+{
+    (void)error;
+    (void)revision;
+    struct equipment *equipment = arg;
+    equipment->in_flight--;
+    equipment->no_roster |= code && code != ERR_CONFLICT;
+}
+
+static void register_chamber(struct equipment *equipment, const char *roster, const struct fab_run *run)
+{
+    char subject[NAMES_BYTES], bucket[NAMES_BYTES], value[64];
+    if (names_for_chamber("", "x", run->tool, run->chamber_name, subject, NULL))
+        return;
+    /* Points a run: sensors, and the step, x frequency x duration. */
+    int length = snprintf(value, sizeof value, "{\"weight\":%zu}",
+                          run->sample_count * (fab_sensors(equipment->fab) + 1));
+    while (equipment->in_flight >= EQUIPMENT_IN_FLIGHT_MAX)
+        uv_run(&equipment->session->loop, UV_RUN_ONCE);
+    equipment->in_flight++;
+    kv_create(equipment->session->bus, names_stream(equipment->session->cell, roster, bucket),
+              subject + strlen("x."), value, (size_t)length, on_registered, equipment);
+}
+
+void equipment_register(struct equipment *equipment)
+{
+    static const char *const rosters[] = {"collector-chambers", "chambers"};
+    for (size_t roster = 0; roster < 2; roster++) {
+        equipment->no_roster = false;
+        for (size_t chamber = 0; chamber < fab_chambers(equipment->fab); chamber++) {
+            struct fab_run run;
+            fab_describe_run(equipment->fab, chamber, 0, &run);
+            if (!equipment->no_roster && !*equipment->hurry)
+                register_chamber(equipment, rosters[roster], &run);
+        }
+        while (equipment->in_flight > 0)
+            uv_run(&equipment->session->loop, UV_RUN_ONCE);
+    }
 }
 
 /* --- the heap of runs --- */

@@ -42,12 +42,19 @@ struct equipment {
     struct equipment_message *again; /* to be sent again */
     uv_timer_t retry;
     bool told_waiting;
+    bool no_roster; /* one was asked for and is not there */
 };
 
 /* `form` and `batch_us` as above; the rest is borrowed until equipment_end. */
 void equipment_begin(struct equipment *equipment, struct session *session, const struct fab *fab,
                      const char *command, const volatile sig_atomic_t *hurry, enum equipment_form form,
                      int64_t batch_us);
+
+/* Tells the collectors' roster and the defenders' of every chamber of the fab, with what a run of it weighs:
+ * they are all owned before the first message comes, instead of each after its first. A chamber that is known
+ * stays as it is, and where there are no rosters yet nothing is told: chambers are then found by their
+ * messages. */
+void equipment_register(struct equipment *equipment);
 
 /* Makes the messages of a run; nothing is sent yet. ERR_NO_MEMORY; ERR_INVALID and ERR_LIMIT as
  * collector/batch.h. */

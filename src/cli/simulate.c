@@ -551,6 +551,8 @@ static int simulate(struct simulator *simulator, const char *dir, struct error *
                     simulator->form, simulator->batch_us);
     code = open_truth(simulator, err);
     bool begun = code == 0;
+    if (begun && !simulator->direct)
+        equipment_register(&simulator->equipment);
     if (begun)
         code = run_fab(simulator, err);
     int closed = close_truth(simulator, code ? NULL : err);
