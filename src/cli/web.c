@@ -6,7 +6,6 @@
 
 #include "web/web.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
