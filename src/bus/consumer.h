@@ -51,7 +51,7 @@ struct consumer_options {
     int64_t ack_wait_ms;
     int64_t max_ack_pending;
     int replicas;
-    enum consumer_reset reset; /* AUTO: by API, and by delete and create once a server has not known it */
+    enum consumer_reset reset; /* AUTO: as the level of the server's API says */
 };
 
 /* Copies the options. Nothing is sent before consumer_set_filters. ERR_NO_MEMORY, ERR_UNAVAILABLE,

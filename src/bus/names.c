@@ -84,8 +84,7 @@ int names_unescape(const char *token, size_t length, char out[static NAMES_BYTES
     return 0;
 }
 
-int names_for_chamber(const char *cell, const char *prefix, const char *tool, const char *chamber,
-                      char out[static NAMES_BYTES], struct error *err)
+int names_chamber_key(const char *tool, const char *chamber, char out[static NAMES_BYTES], struct error *err)
 {
     char tool_token[NAMES_BYTES], chamber_token[NAMES_BYTES];
     int code = names_escape(tool, tool_token, err);
@@ -94,9 +93,20 @@ int names_for_chamber(const char *cell, const char *prefix, const char *tool, co
     code = names_escape(chamber, chamber_token, err);
     if (code)
         return error_prefix(err, code, "chamber");
-    int length =
-        snprintf(out, NAMES_BYTES, "%s%s%s.%s.%s", cell, *cell ? "." : "", prefix, tool_token, chamber_token);
-    if (length >= NAMES_BYTES)
+    if (snprintf(out, NAMES_BYTES, "%s.%s", tool_token, chamber_token) >= NAMES_BYTES)
+        return error_set(err, ERR_LIMIT, "the subject of tool '%.40s...' would be longer than %d bytes", tool,
+                         NAMES_BYTES);
+    return 0;
+}
+
+int names_for_chamber(const char *cell, const char *prefix, const char *tool, const char *chamber,
+                      char out[static NAMES_BYTES], struct error *err)
+{
+    char key[NAMES_BYTES];
+    int code = names_chamber_key(tool, chamber, key, err);
+    if (code)
+        return code;
+    if (snprintf(out, NAMES_BYTES, "%s%s%s.%s", cell, *cell ? "." : "", prefix, key) >= NAMES_BYTES)
         return error_set(err, ERR_LIMIT, "the subject of tool '%.40s...' would be longer than %d bytes", tool,
                          NAMES_BYTES);
     return 0;

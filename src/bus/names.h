@@ -62,6 +62,9 @@ int names_samples(const char *cell, const char *tool, const char *chamber, enum 
 int names_parse_samples(const char *cell, const char *subject, char tool[static NAMES_BYTES],
                         char chamber[static NAMES_BYTES], enum names_sample_kind *kind, struct error *err);
 
+/* "{tool}.{chamber}": the key of a chamber in the rosters' buckets. Errors as names_completed. */
+int names_chamber_key(const char *tool, const char *chamber, char out[static NAMES_BYTES], struct error *err);
+
 /* "{prefix}.{tool}.{chamber}" under the cell, as alarms and dead letters use it. */
 int names_for_chamber(const char *cell, const char *prefix, const char *tool, const char *chamber,
                       char out[static NAMES_BYTES], struct error *err);

@@ -65,8 +65,8 @@ static void on_registered(void *arg, int code, const struct error *error, uint64
 
 static void register_chamber(struct equipment *equipment, const char *roster, const struct fab_run *run)
 {
-    char subject[NAMES_BYTES], bucket[NAMES_BYTES], value[64];
-    if (names_for_chamber("", "x", run->tool, run->chamber_name, subject, NULL))
+    char key[NAMES_BYTES], bucket[NAMES_BYTES], value[64];
+    if (names_chamber_key(run->tool, run->chamber_name, key, NULL))
         return;
     /* Points a run: sensors, and the step, x frequency x duration. */
     int length = snprintf(value, sizeof value, "{\"weight\":%zu}",
@@ -74,8 +74,8 @@ static void register_chamber(struct equipment *equipment, const char *roster, co
     while (equipment->in_flight >= EQUIPMENT_IN_FLIGHT_MAX)
         uv_run(&equipment->session->loop, UV_RUN_ONCE);
     equipment->in_flight++;
-    kv_create(equipment->session->bus, names_stream(equipment->session->cell, roster, bucket),
-              subject + strlen("x."), value, (size_t)length, on_registered, equipment);
+    kv_create(equipment->session->bus, names_stream(equipment->session->cell, roster, bucket), key, value,
+              (size_t)length, on_registered, equipment);
 }
 
 void equipment_register(struct equipment *equipment)

@@ -168,10 +168,9 @@ static void register_chamber(const struct shipment *shipment)
 {
     struct shipping *shipping = shipment->shipping;
     const struct store_key *key = &shipment->completion.key;
-    char subject[NAMES_BYTES], bucket[NAMES_BYTES], value[64];
-    if (names_for_chamber("", "x", key->tool, key->chamber, subject, NULL))
+    char token[NAMES_BYTES], bucket[NAMES_BYTES], value[64];
+    if (names_chamber_key(key->tool, key->chamber, token, NULL))
         return;
-    const char *token = subject + strlen("x.");
     size_t length = strlen(token);
     struct known_chamber *known;
     HASH_FIND(hh, shipping->chambers, token, length, known);

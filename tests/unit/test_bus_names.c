@@ -34,6 +34,9 @@ static void the_cell_stands_before_every_name(void **state)
     assert_string_equal(out, "west.dc.ETCH01.PM%2E1.completed");
     assert_int_equal(names_for_chamber("west", "alarms", "T 1", "A", out, &err), 0);
     assert_string_equal(out, "west.alarms.T%201.A");
+    assert_int_equal(names_chamber_key("T 1", "PM.1", out, &err), 0);
+    assert_string_equal(out, "T%201.PM%2E1");
+    assert_int_equal(names_chamber_key("T 1", "", out, &err), ERR_INVALID);
 }
 
 static void escaping_is_reversible_for_every_byte(void **state)
