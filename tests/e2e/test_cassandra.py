@@ -1,13 +1,12 @@
 """The store on a real Cassandra node: the same bits as on SQLite, and nothing lost when a defender or the node dies."""
 
-import json
 import pathlib
 import random
 import time
 
 from cassandra import Nodes, ports_of, stored_ids, stored_ucharts
 from fab import process_is_there, until
-from test_crashes import UNHURRIED, prepared, publish_all
+from test_crashes import alarms_raised_once, kill_in_the_middle_of_work, prepared, publish_all
 from traces import LAM_CHARTS, write_runs
 
 SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "deploy/cassandra/schema.cql"
@@ -73,22 +72,12 @@ def test_a_defender_killed_under_load_loses_and_doubles_nothing(cassandra_fab, t
     names, announcements = prepared(fab, tmp_path, charts, chambers=20, runs=10)
     client = fab.nats()
     publish_all(client, announcements, names)
-    in_the_middle = []
-    for _ in range(4):
-        before = len(fab.judged_ids())
-        fab.start_defender("--ack-wait", "1s", *UNHURRIED, ready=False)
-        until(lambda: len(fab.judged_ids()) > before or before == len(names), "the work to go on")
-        time.sleep(chance.uniform(0, 0.03))
-        fab.kill(fab.defender)
-        in_the_middle.append(client.consumer("dc-notifications", "defender-0").num_ack_pending)
-    assert sum(pending > 0 for pending in in_the_middle) >= 2, f"too few kills in the middle of work: {in_the_middle}"
+    kill_in_the_middle_of_work(fab, client, names, chance, kills=4, least=2)
     fab.start_defender()
     fab.wait()
     fab.assert_all_judged(names)
     assert client.stream("dc-dead").state.messages == 0
-    alarms = [json.loads(message.data) for message in client.messages("alarms")]
-    raised = [(alarm["context_id"], alarm["chart"], alarm["rule"]) for alarm in alarms]
-    assert raised and len(raised) == len(set(raised)), "an alarm was raised twice"
+    assert alarms_raised_once(client)
     fab.assert_verified()
 
 

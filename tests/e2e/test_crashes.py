@@ -27,6 +27,27 @@ def prepared(fab, tmp_path, charts, chambers=20, runs=15):
     return names, announcements
 
 
+def kill_in_the_middle_of_work(fab, client, names, chance, kills, least):
+    """Starts a defender and kills it while it works, so many times, at least `least` of them with something unacknowledged."""
+    in_the_middle = []
+    for _ in range(kills):
+        before = len(fab.judged_ids())
+        fab.start_defender("--ack-wait", "1s", *UNHURRIED, ready=False)
+        until(lambda: len(fab.judged_ids()) > before or before == len(names), "the work to go on")
+        time.sleep(chance.uniform(0, 0.03))
+        fab.kill(fab.defender)
+        in_the_middle.append(client.consumer("dc-notifications", "defender-0").num_ack_pending)
+    assert sum(pending > 0 for pending in in_the_middle) >= least, f"too few kills in the middle of work: {in_the_middle}"
+
+
+def alarms_raised_once(client):
+    """Context, chart and rule of every alarm; none of them twice."""
+    alarms = [json.loads(message.data) for message in client.messages("alarms")]
+    raised = [(alarm["context_id"], alarm["chart"], alarm["rule"]) for alarm in alarms]
+    assert len(raised) == len(set(raised)), "an alarm was raised twice"
+    return raised
+
+
 def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_path, charts):
     """A program of another kind announces 300 contexts, and the defender is killed, without warning, six times in the middle
     of its work. Afterwards every context has exactly one verdict, each is what a recomputation gives, every alarm was raised
@@ -37,22 +58,12 @@ def test_a_defender_killed_at_random_moments_loses_and_doubles_nothing(fab, tmp_
     names, announcements = prepared(fab, tmp_path, charts)
     client = fab.nats()
     publish_all(client, announcements, names)
-    in_the_middle = []
-    for _ in range(6):
-        before = len(fab.judged_ids())
-        fab.start_defender("--ack-wait", "1s", *UNHURRIED, ready=False)
-        until(lambda: len(fab.judged_ids()) > before or before == len(names), "the work to go on")
-        time.sleep(chance.uniform(0, 0.03))
-        fab.kill(fab.defender)
-        in_the_middle.append(client.consumer("dc-notifications", "defender-0").num_ack_pending)
-    assert sum(pending > 0 for pending in in_the_middle) >= 3, f"too few kills in the middle of work: {in_the_middle}"
+    kill_in_the_middle_of_work(fab, client, names, chance, kills=6, least=3)
     fab.start_defender()
     fab.wait()
     fab.assert_all_judged(names)
     assert client.stream("dc-dead").state.messages == 0
-    alarms = [json.loads(message.data) for message in client.messages("alarms")]
-    raised = [(alarm["context_id"], alarm["chart"], alarm["rule"]) for alarm in alarms]
-    assert len(raised) == len(set(raised)), "an alarm was raised twice"
+    raised = alarms_raised_once(client)
     assert len({alarm[:2] for alarm in raised}) == fab.sql("SELECT sum(alarm_count) FROM u_charts")[0][0] > 0
     fab.assert_verified()
 
